@@ -1,0 +1,1 @@
+//! The gRPC contract: generated code, connecting, conversions, errors to and from status.

@@ -1,0 +1,1 @@
+//! DHCP for netboot: a proxy beside the LAN's own server, or a full server.

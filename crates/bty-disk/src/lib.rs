@@ -1,0 +1,1 @@
+//! A disk as a thing: discovery, identity, the safety gate, aligned I/O.

@@ -1,0 +1,1 @@
+//! Writes, verifies and proves disks: agent, command and daemon.

@@ -1,0 +1,1 @@
+//! The HTTP face of bty: boot scripts, boot artefacts, image bytes, the agents' API.

@@ -1,0 +1,1 @@
+//! The system of record: machines, images, runs, events, and what a machine does next.

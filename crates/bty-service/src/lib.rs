@@ -1,0 +1,1 @@
+//! What makes a program a daemon: configuration, logging, readiness, shutdown, doors, health.

@@ -1,0 +1,1 @@
+//! System calls that need unsafe code: ioctls, aligned buffers, named file descriptors.

@@ -1,0 +1,1 @@
+//! For tests and the demo: temporary daemons, namespaces, virtual disks, virtual machines.

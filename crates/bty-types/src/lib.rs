@@ -1,0 +1,22 @@
+//! The vocabulary of bty.
+//!
+//! Text from the LAN, a file, a disk or a person is parsed once, at the edge, into one of these types; inside bty there are
+//! no `String` MACs, digests or names. Nothing here does I/O or knows a protocol.
+
+mod checksum;
+mod disk_selector;
+mod error_kind;
+mod image_id;
+mod image_name;
+mod mac;
+mod parse_error;
+mod policy;
+
+pub use checksum::Checksum;
+pub use disk_selector::DiskSelector;
+pub use error_kind::ErrorKind;
+pub use image_id::ImageId;
+pub use image_name::{ImageName, ImageSelector};
+pub use mac::MacAddr;
+pub use parse_error::ParseError;
+pub use policy::Policy;

@@ -1,0 +1,1 @@
+//! Black-box tests of bty over real processes; see `tests/`.
