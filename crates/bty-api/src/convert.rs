@@ -7,6 +7,9 @@ use prost_types::Timestamp;
 use crate::types::v1::Policy as WirePolicy;
 use bty_types::Policy;
 
+/// 9999-12-31T23:59:59Z.
+const LAST_SECOND: u64 = 253_402_300_799;
+
 /// A point in time as the contract has it. Times before 1970 become 1970.
 pub fn timestamp(at: SystemTime) -> Timestamp {
     let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -16,10 +19,11 @@ pub fn timestamp(at: SystemTime) -> Timestamp {
     }
 }
 
-/// The point in time that a message gives; `None` where it is absent, before 1970 or beyond what the system can say.
+/// The point in time that a message gives; `None` where it is absent, before 1970 or after the year 9999, where the range that
+/// `google.protobuf.Timestamp` documents ends.
 pub fn system_time(timestamp: Option<&Timestamp>) -> Option<SystemTime> {
     let timestamp = timestamp?;
-    let seconds = u64::try_from(timestamp.seconds).ok()?;
+    let seconds = u64::try_from(timestamp.seconds).ok().filter(|&seconds| seconds <= LAST_SECOND)?;
     let nanos = u32::try_from(timestamp.nanos).ok().filter(|&nanos| nanos < 1_000_000_000)?;
     UNIX_EPOCH.checked_add(Duration::new(seconds, nanos))
 }

@@ -1,1 +1,27 @@
-//! What makes a program a daemon: configuration, logging, readiness, shutdown, doors, health.
+//! What makes a program a bty daemon.
+//!
+//! A daemon implements [`Daemon`] and its `main` calls [`main`]. It gets: one TOML file with drop-ins, environment and flags
+//! ([`config`]); logs to the journal or the terminal; sockets from systemd or its own ([`Sockets`]); readiness and watchdog;
+//! a shutdown that drains ([`Context::shutdown`]); owned tasks ([`Context::spawn`]); the two gRPC doors with health,
+//! reflection and the admin service ([`door`]); metrics; and, for the daemons on the boot path, what machines are told
+//! ([`BootLink`]). It knows nothing of netboot, images or disks.
+
+pub mod config;
+pub mod door;
+
+mod admin;
+mod boot_link;
+mod command_line;
+mod context;
+mod daemon;
+mod log;
+mod readiness;
+mod sockets;
+mod tasks;
+
+pub use boot_link::BootLink;
+pub use context::{Context, Paths};
+pub use daemon::{Daemon, main};
+pub use readiness::Heartbeat;
+pub use sockets::Sockets;
+pub use tasks::RunError;

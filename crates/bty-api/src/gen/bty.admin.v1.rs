@@ -50,6 +50,16 @@ pub struct ConfigKey {
     #[prost(string, tag = "3")]
     pub origin: ::prost::alloc::string::String,
 }
+/// Request of GetMetrics.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetMetricsRequest {}
+/// Response of GetMetrics.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetMetricsResponse {
+    /// OpenMetrics text without the closing "# EOF".
+    #[prost(string, tag = "1")]
+    pub openmetrics: ::prost::alloc::string::String,
+}
 /// Request of SetLogFilter.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SetLogFilterRequest {
@@ -168,6 +178,22 @@ pub mod admin_service_client {
             req.extensions_mut().insert(GrpcMethod::new("bty.admin.v1.AdminService", "GetConfig"));
             self.inner.unary(req, path, codec).await
         }
+        /// The daemon's metrics. bty-httpd collects them from every daemon for its /metrics.
+        pub async fn get_metrics(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetMetricsRequest>,
+        ) -> std::result::Result<tonic::Response<super::GetMetricsResponse>, tonic::Status>
+        {
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path =
+                http::uri::PathAndQuery::from_static("/bty.admin.v1.AdminService/GetMetrics");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("bty.admin.v1.AdminService", "GetMetrics"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Changes what is logged until the next start.
         pub async fn set_log_filter(
             &mut self,
@@ -210,6 +236,11 @@ pub mod admin_service_server {
             &self,
             request: tonic::Request<super::GetConfigRequest>,
         ) -> std::result::Result<tonic::Response<super::GetConfigResponse>, tonic::Status>;
+        /// The daemon's metrics. bty-httpd collects them from every daemon for its /metrics.
+        async fn get_metrics(
+            &self,
+            request: tonic::Request<super::GetMetricsRequest>,
+        ) -> std::result::Result<tonic::Response<super::GetMetricsResponse>, tonic::Status>;
         /// Changes what is logged until the next start.
         async fn set_log_filter(
             &self,
@@ -353,6 +384,45 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetConfigSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/bty.admin.v1.AdminService/GetMetrics" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetMetricsSvc<T: AdminService>(pub Arc<T>);
+                    impl<T: AdminService> tonic::server::UnaryService<super::GetMetricsRequest> for GetMetricsSvc<T> {
+                        type Response = super::GetMetricsResponse;
+                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetMetricsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::get_metrics(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetMetricsSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
