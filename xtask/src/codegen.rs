@@ -58,10 +58,13 @@ fn generate() -> Result<BTreeMap<String, Vec<u8>>> {
     let shell = Shell::new()?;
     let style = workspace::root();
     let scratch = shell.create_temp_dir()?;
+    let mut config = prost_build::Config::new();
+    // Names let btyctl write any message as JSON from its descriptor.
+    config.enable_type_names();
     tonic_prost_build::configure()
         .out_dir(scratch.path())
         .include_file("mod.rs")
-        .compile_fds(descriptors.clone())
+        .compile_fds_with_config(descriptors.clone(), config)
         .context("generating code")?;
 
     let mut files = BTreeMap::new();

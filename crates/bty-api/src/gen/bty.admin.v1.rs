@@ -2,6 +2,16 @@
 /// Request of GetStatus.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetStatusRequest {}
+impl ::prost::Name for GetStatusRequest {
+    const NAME: &'static str = "GetStatusRequest";
+    const PACKAGE: &'static str = "bty.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.admin.v1.GetStatusRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.admin.v1.GetStatusRequest".into()
+    }
+}
 /// Response of GetStatus.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetStatusResponse {
@@ -27,15 +37,45 @@ pub struct GetStatusResponse {
     #[prost(uint64, tag = "7")]
     pub resident_bytes: u64,
 }
+impl ::prost::Name for GetStatusResponse {
+    const NAME: &'static str = "GetStatusResponse";
+    const PACKAGE: &'static str = "bty.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.admin.v1.GetStatusResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.admin.v1.GetStatusResponse".into()
+    }
+}
 /// Request of GetConfig.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetConfigRequest {}
+impl ::prost::Name for GetConfigRequest {
+    const NAME: &'static str = "GetConfigRequest";
+    const PACKAGE: &'static str = "bty.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.admin.v1.GetConfigRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.admin.v1.GetConfigRequest".into()
+    }
+}
 /// Response of GetConfig.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct GetConfigResponse {
     /// The keys, in order.
     #[prost(message, repeated, tag = "1")]
     pub keys: ::prost::alloc::vec::Vec<ConfigKey>,
+}
+impl ::prost::Name for GetConfigResponse {
+    const NAME: &'static str = "GetConfigResponse";
+    const PACKAGE: &'static str = "bty.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.admin.v1.GetConfigResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.admin.v1.GetConfigResponse".into()
+    }
 }
 /// One key of the configuration.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -50,15 +90,45 @@ pub struct ConfigKey {
     #[prost(string, tag = "3")]
     pub origin: ::prost::alloc::string::String,
 }
+impl ::prost::Name for ConfigKey {
+    const NAME: &'static str = "ConfigKey";
+    const PACKAGE: &'static str = "bty.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.admin.v1.ConfigKey".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.admin.v1.ConfigKey".into()
+    }
+}
 /// Request of GetMetrics.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetMetricsRequest {}
+impl ::prost::Name for GetMetricsRequest {
+    const NAME: &'static str = "GetMetricsRequest";
+    const PACKAGE: &'static str = "bty.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.admin.v1.GetMetricsRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.admin.v1.GetMetricsRequest".into()
+    }
+}
 /// Response of GetMetrics.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetMetricsResponse {
     /// OpenMetrics text without the closing "# EOF".
     #[prost(string, tag = "1")]
     pub openmetrics: ::prost::alloc::string::String,
+}
+impl ::prost::Name for GetMetricsResponse {
+    const NAME: &'static str = "GetMetricsResponse";
+    const PACKAGE: &'static str = "bty.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.admin.v1.GetMetricsResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.admin.v1.GetMetricsResponse".into()
+    }
 }
 /// Request of SetLogFilter.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -67,9 +137,29 @@ pub struct SetLogFilterRequest {
     #[prost(string, tag = "1")]
     pub filter: ::prost::alloc::string::String,
 }
+impl ::prost::Name for SetLogFilterRequest {
+    const NAME: &'static str = "SetLogFilterRequest";
+    const PACKAGE: &'static str = "bty.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.admin.v1.SetLogFilterRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.admin.v1.SetLogFilterRequest".into()
+    }
+}
 /// Response of SetLogFilter.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SetLogFilterResponse {}
+impl ::prost::Name for SetLogFilterResponse {
+    const NAME: &'static str = "SetLogFilterResponse";
+    const PACKAGE: &'static str = "bty.admin.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.admin.v1.SetLogFilterResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.admin.v1.SetLogFilterResponse".into()
+    }
+}
 /// Generated client implementations.
 pub mod admin_service_client {
     #![allow(

@@ -12,6 +12,16 @@ pub struct CheckInRequest {
     #[prost(double, tag = "3")]
     pub uptime_seconds: f64,
 }
+impl ::prost::Name for CheckInRequest {
+    const NAME: &'static str = "CheckInRequest";
+    const PACKAGE: &'static str = "bty.agent.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.agent.v1.CheckInRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.agent.v1.CheckInRequest".into()
+    }
+}
 /// Response of CheckIn.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CheckInResponse {
@@ -39,6 +49,16 @@ pub mod check_in_response {
         /// Nothing yet: show the reason, wait, check in again.
         #[prost(message, tag = "5")]
         Hold(super::HoldPlan),
+    }
+}
+impl ::prost::Name for CheckInResponse {
+    const NAME: &'static str = "CheckInResponse";
+    const PACKAGE: &'static str = "bty.agent.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.agent.v1.CheckInResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.agent.v1.CheckInResponse".into()
     }
 }
 /// Write an image to a disk.
@@ -69,6 +89,16 @@ pub struct FlashPlan {
     #[prost(string, tag = "8")]
     pub image_name: ::prost::alloc::string::String,
 }
+impl ::prost::Name for FlashPlan {
+    const NAME: &'static str = "FlashPlan";
+    const PACKAGE: &'static str = "bty.agent.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.agent.v1.FlashPlan".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.agent.v1.FlashPlan".into()
+    }
+}
 /// Report the hardware.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct InventoryPlan {
@@ -76,12 +106,32 @@ pub struct InventoryPlan {
     #[prost(string, tag = "1")]
     pub run_id: ::prost::alloc::string::String,
 }
+impl ::prost::Name for InventoryPlan {
+    const NAME: &'static str = "InventoryPlan";
+    const PACKAGE: &'static str = "bty.agent.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.agent.v1.InventoryPlan".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.agent.v1.InventoryPlan".into()
+    }
+}
 /// Boot the disk.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct BootDiskPlan {
     /// Why, for the screen.
     #[prost(string, tag = "1")]
     pub reason: ::prost::alloc::string::String,
+}
+impl ::prost::Name for BootDiskPlan {
+    const NAME: &'static str = "BootDiskPlan";
+    const PACKAGE: &'static str = "bty.agent.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.agent.v1.BootDiskPlan".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.agent.v1.BootDiskPlan".into()
+    }
 }
 /// Wait.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -92,6 +142,16 @@ pub struct HoldPlan {
     /// How long to wait before the next check-in.
     #[prost(message, optional, tag = "2")]
     pub retry_after: ::core::option::Option<::prost_types::Duration>,
+}
+impl ::prost::Name for HoldPlan {
+    const NAME: &'static str = "HoldPlan";
+    const PACKAGE: &'static str = "bty.agent.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.agent.v1.HoldPlan".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.agent.v1.HoldPlan".into()
+    }
 }
 /// Request of ReportProgress.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -112,9 +172,29 @@ pub struct ReportProgressRequest {
     #[prost(message, optional, tag = "5")]
     pub disk: ::core::option::Option<super::super::types::v1::Disk>,
 }
+impl ::prost::Name for ReportProgressRequest {
+    const NAME: &'static str = "ReportProgressRequest";
+    const PACKAGE: &'static str = "bty.agent.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.agent.v1.ReportProgressRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.agent.v1.ReportProgressRequest".into()
+    }
+}
 /// Response of ReportProgress.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReportProgressResponse {}
+impl ::prost::Name for ReportProgressResponse {
+    const NAME: &'static str = "ReportProgressResponse";
+    const PACKAGE: &'static str = "bty.agent.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.agent.v1.ReportProgressResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.agent.v1.ReportProgressResponse".into()
+    }
+}
 /// Request of Finish.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FinishRequest {
@@ -141,15 +221,45 @@ pub mod finish_request {
         Failed(super::super::super::registry::v1::RunFailure),
     }
 }
+impl ::prost::Name for FinishRequest {
+    const NAME: &'static str = "FinishRequest";
+    const PACKAGE: &'static str = "bty.agent.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.agent.v1.FinishRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.agent.v1.FinishRequest".into()
+    }
+}
 /// The hardware was reported, with the check-in.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct InventoryDone {}
+impl ::prost::Name for InventoryDone {
+    const NAME: &'static str = "InventoryDone";
+    const PACKAGE: &'static str = "bty.agent.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.agent.v1.InventoryDone".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.agent.v1.InventoryDone".into()
+    }
+}
 /// Response of Finish.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FinishResponse {
     /// Whether to restart now; else check in again (a failed run waits for the operator in the live system).
     #[prost(bool, tag = "1")]
     pub restart: bool,
+}
+impl ::prost::Name for FinishResponse {
+    const NAME: &'static str = "FinishResponse";
+    const PACKAGE: &'static str = "bty.agent.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.agent.v1.FinishResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.agent.v1.FinishResponse".into()
+    }
 }
 /// Generated client implementations.
 pub mod agent_service_client {

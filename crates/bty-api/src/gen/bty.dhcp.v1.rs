@@ -51,6 +51,16 @@ pub struct Exchange {
     #[prost(uint32, tag = "16")]
     pub repeats: u32,
 }
+impl ::prost::Name for Exchange {
+    const NAME: &'static str = "Exchange";
+    const PACKAGE: &'static str = "bty.dhcp.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.dhcp.v1.Exchange".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.dhcp.v1.Exchange".into()
+    }
+}
 /// Request of ListExchanges.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListExchangesRequest {
@@ -61,12 +71,32 @@ pub struct ListExchangesRequest {
     #[prost(uint32, tag = "2")]
     pub page_size: u32,
 }
+impl ::prost::Name for ListExchangesRequest {
+    const NAME: &'static str = "ListExchangesRequest";
+    const PACKAGE: &'static str = "bty.dhcp.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.dhcp.v1.ListExchangesRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.dhcp.v1.ListExchangesRequest".into()
+    }
+}
 /// Response of ListExchanges.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListExchangesResponse {
     /// The exchanges.
     #[prost(message, repeated, tag = "1")]
     pub exchanges: ::prost::alloc::vec::Vec<Exchange>,
+}
+impl ::prost::Name for ListExchangesResponse {
+    const NAME: &'static str = "ListExchangesResponse";
+    const PACKAGE: &'static str = "bty.dhcp.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.dhcp.v1.ListExchangesResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.dhcp.v1.ListExchangesResponse".into()
+    }
 }
 /// Request of WatchExchanges.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -75,6 +105,16 @@ pub struct WatchExchangesRequest {
     #[prost(string, tag = "1")]
     pub mac: ::prost::alloc::string::String,
 }
+impl ::prost::Name for WatchExchangesRequest {
+    const NAME: &'static str = "WatchExchangesRequest";
+    const PACKAGE: &'static str = "bty.dhcp.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.dhcp.v1.WatchExchangesRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.dhcp.v1.WatchExchangesRequest".into()
+    }
+}
 /// Response of WatchExchanges.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WatchExchangesResponse {
@@ -82,15 +122,45 @@ pub struct WatchExchangesResponse {
     #[prost(message, optional, tag = "1")]
     pub exchange: ::core::option::Option<Exchange>,
 }
+impl ::prost::Name for WatchExchangesResponse {
+    const NAME: &'static str = "WatchExchangesResponse";
+    const PACKAGE: &'static str = "bty.dhcp.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.dhcp.v1.WatchExchangesResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.dhcp.v1.WatchExchangesResponse".into()
+    }
+}
 /// Request of ListLeases.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListLeasesRequest {}
+impl ::prost::Name for ListLeasesRequest {
+    const NAME: &'static str = "ListLeasesRequest";
+    const PACKAGE: &'static str = "bty.dhcp.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.dhcp.v1.ListLeasesRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.dhcp.v1.ListLeasesRequest".into()
+    }
+}
 /// Response of ListLeases.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListLeasesResponse {
     /// The leases, by address.
     #[prost(message, repeated, tag = "1")]
     pub leases: ::prost::alloc::vec::Vec<Lease>,
+}
+impl ::prost::Name for ListLeasesResponse {
+    const NAME: &'static str = "ListLeasesResponse";
+    const PACKAGE: &'static str = "bty.dhcp.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.dhcp.v1.ListLeasesResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.dhcp.v1.ListLeasesResponse".into()
+    }
 }
 /// A lease.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -110,6 +180,16 @@ pub struct Lease {
     /// Whether the configuration keeps the address for this MAC.
     #[prost(bool, tag = "5")]
     pub reserved: bool,
+}
+impl ::prost::Name for Lease {
+    const NAME: &'static str = "Lease";
+    const PACKAGE: &'static str = "bty.dhcp.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.dhcp.v1.Lease".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.dhcp.v1.Lease".into()
+    }
 }
 /// Generated client implementations.
 pub mod dhcp_service_client {

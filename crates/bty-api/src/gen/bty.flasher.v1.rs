@@ -2,12 +2,32 @@
 /// Request of ListDisks.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListDisksRequest {}
+impl ::prost::Name for ListDisksRequest {
+    const NAME: &'static str = "ListDisksRequest";
+    const PACKAGE: &'static str = "bty.flasher.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.flasher.v1.ListDisksRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.flasher.v1.ListDisksRequest".into()
+    }
+}
 /// Response of ListDisks.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListDisksResponse {
     /// The disks.
     #[prost(message, repeated, tag = "1")]
     pub disks: ::prost::alloc::vec::Vec<super::super::types::v1::Disk>,
+}
+impl ::prost::Name for ListDisksResponse {
+    const NAME: &'static str = "ListDisksResponse";
+    const PACKAGE: &'static str = "bty.flasher.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.flasher.v1.ListDisksResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.flasher.v1.ListDisksResponse".into()
+    }
 }
 /// Request of WriteDisk.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -21,6 +41,16 @@ pub struct WriteDiskRequest {
     /// The disk: "serial:S", "wwn:W" or "path:/dev/P".
     #[prost(string, tag = "3")]
     pub disk: ::prost::alloc::string::String,
+}
+impl ::prost::Name for WriteDiskRequest {
+    const NAME: &'static str = "WriteDiskRequest";
+    const PACKAGE: &'static str = "bty.flasher.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.flasher.v1.WriteDiskRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.flasher.v1.WriteDiskRequest".into()
+    }
 }
 /// Response of WriteDisk.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -40,6 +70,16 @@ pub mod write_disk_response {
         /// Sent last.
         #[prost(message, tag = "2")]
         Record(super::super::super::registry::v1::FlashRecord),
+    }
+}
+impl ::prost::Name for WriteDiskResponse {
+    const NAME: &'static str = "WriteDiskResponse";
+    const PACKAGE: &'static str = "bty.flasher.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.flasher.v1.WriteDiskResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.flasher.v1.WriteDiskResponse".into()
     }
 }
 /// Generated client implementations.

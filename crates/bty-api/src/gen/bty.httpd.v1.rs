@@ -2,6 +2,16 @@
 /// Request of GetCertificate.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetCertificateRequest {}
+impl ::prost::Name for GetCertificateRequest {
+    const NAME: &'static str = "GetCertificateRequest";
+    const PACKAGE: &'static str = "bty.httpd.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.httpd.v1.GetCertificateRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.httpd.v1.GetCertificateRequest".into()
+    }
+}
 /// Response of GetCertificate.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetCertificateResponse {
@@ -15,6 +25,16 @@ pub struct GetCertificateResponse {
     #[prost(message, optional, tag = "3")]
     pub not_after: ::core::option::Option<::prost_types::Timestamp>,
 }
+impl ::prost::Name for GetCertificateResponse {
+    const NAME: &'static str = "GetCertificateResponse";
+    const PACKAGE: &'static str = "bty.httpd.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.httpd.v1.GetCertificateResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.httpd.v1.GetCertificateResponse".into()
+    }
+}
 /// Request of PreviewBootScript.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PreviewBootScriptRequest {
@@ -25,12 +45,32 @@ pub struct PreviewBootScriptRequest {
     #[prost(string, tag = "2")]
     pub platform: ::prost::alloc::string::String,
 }
+impl ::prost::Name for PreviewBootScriptRequest {
+    const NAME: &'static str = "PreviewBootScriptRequest";
+    const PACKAGE: &'static str = "bty.httpd.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.httpd.v1.PreviewBootScriptRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.httpd.v1.PreviewBootScriptRequest".into()
+    }
+}
 /// Response of PreviewBootScript.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PreviewBootScriptResponse {
     /// The script.
     #[prost(string, tag = "1")]
     pub script: ::prost::alloc::string::String,
+}
+impl ::prost::Name for PreviewBootScriptResponse {
+    const NAME: &'static str = "PreviewBootScriptResponse";
+    const PACKAGE: &'static str = "bty.httpd.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.httpd.v1.PreviewBootScriptResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.httpd.v1.PreviewBootScriptResponse".into()
+    }
 }
 /// Generated client implementations.
 pub mod httpd_service_client {

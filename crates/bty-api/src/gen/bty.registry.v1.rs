@@ -48,6 +48,16 @@ pub struct Run {
     #[prost(uint64, tag = "15")]
     pub revision: u64,
 }
+impl ::prost::Name for Run {
+    const NAME: &'static str = "Run";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.Run".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.Run".into()
+    }
+}
 /// One step of a run.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RunStep {
@@ -67,6 +77,16 @@ pub struct RunStep {
     #[prost(uint64, tag = "5")]
     pub total_bytes: u64,
 }
+impl ::prost::Name for RunStep {
+    const NAME: &'static str = "RunStep";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.RunStep".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.RunStep".into()
+    }
+}
 /// Why a run failed.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RunFailure {
@@ -82,6 +102,16 @@ pub struct RunFailure {
     /// The end of the live kernel's log, at most 64 KiB.
     #[prost(string, tag = "4")]
     pub kernel_log: ::prost::alloc::string::String,
+}
+impl ::prost::Name for RunFailure {
+    const NAME: &'static str = "RunFailure";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.RunFailure".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.RunFailure".into()
+    }
 }
 /// What a good flash came to.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -102,6 +132,16 @@ pub struct FlashRecord {
     #[prost(uint64, tag = "5")]
     pub elapsed_ms: u64,
 }
+impl ::prost::Name for FlashRecord {
+    const NAME: &'static str = "FlashRecord";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.FlashRecord".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.FlashRecord".into()
+    }
+}
 /// Request of ListRuns.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListRunsRequest {
@@ -115,6 +155,16 @@ pub struct ListRunsRequest {
     #[prost(string, tag = "3")]
     pub page_token: ::prost::alloc::string::String,
 }
+impl ::prost::Name for ListRunsRequest {
+    const NAME: &'static str = "ListRunsRequest";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.ListRunsRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.ListRunsRequest".into()
+    }
+}
 /// Response of ListRuns.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListRunsResponse {
@@ -125,12 +175,32 @@ pub struct ListRunsResponse {
     #[prost(string, tag = "2")]
     pub next_page_token: ::prost::alloc::string::String,
 }
+impl ::prost::Name for ListRunsResponse {
+    const NAME: &'static str = "ListRunsResponse";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.ListRunsResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.ListRunsResponse".into()
+    }
+}
 /// Request of GetRun.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetRunRequest {
     /// The run's id, or a beginning of it that no other run shares.
     #[prost(string, tag = "1")]
     pub id: ::prost::alloc::string::String,
+}
+impl ::prost::Name for GetRunRequest {
+    const NAME: &'static str = "GetRunRequest";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.GetRunRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.GetRunRequest".into()
+    }
 }
 /// Response of GetRun.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -139,6 +209,16 @@ pub struct GetRunResponse {
     #[prost(message, optional, tag = "1")]
     pub run: ::core::option::Option<Run>,
 }
+impl ::prost::Name for GetRunResponse {
+    const NAME: &'static str = "GetRunResponse";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.GetRunResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.GetRunResponse".into()
+    }
+}
 /// Request of WatchRuns.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WatchRunsRequest {
@@ -146,12 +226,32 @@ pub struct WatchRunsRequest {
     #[prost(string, tag = "1")]
     pub id: ::prost::alloc::string::String,
 }
+impl ::prost::Name for WatchRunsRequest {
+    const NAME: &'static str = "WatchRunsRequest";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.WatchRunsRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.WatchRunsRequest".into()
+    }
+}
 /// Response of WatchRuns.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WatchRunsResponse {
     /// The run as it is now.
     #[prost(message, optional, tag = "1")]
     pub run: ::core::option::Option<Run>,
+}
+impl ::prost::Name for WatchRunsResponse {
+    const NAME: &'static str = "WatchRunsResponse";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.WatchRunsResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.WatchRunsResponse".into()
+    }
 }
 /// How a run stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -599,6 +699,16 @@ pub struct MachineBoot {
     #[prost(string, tag = "5")]
     pub name: ::prost::alloc::string::String,
 }
+impl ::prost::Name for MachineBoot {
+    const NAME: &'static str = "MachineBoot";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.MachineBoot".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.MachineBoot".into()
+    }
+}
 /// One power-on of a machine, as far as the network sees it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct BootAttempt {
@@ -611,6 +721,16 @@ pub struct BootAttempt {
     /// When it last asked.
     #[prost(message, optional, tag = "3")]
     pub at: ::core::option::Option<::prost_types::Timestamp>,
+}
+impl ::prost::Name for BootAttempt {
+    const NAME: &'static str = "BootAttempt";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.BootAttempt".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.BootAttempt".into()
+    }
 }
 /// Something that was seen of a machine on the boot path.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -649,9 +769,29 @@ pub struct Contact {
     #[prost(bool, tag = "11")]
     pub failed: bool,
 }
+impl ::prost::Name for Contact {
+    const NAME: &'static str = "Contact";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.Contact".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.Contact".into()
+    }
+}
 /// Request of WatchBoot.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WatchBootRequest {}
+impl ::prost::Name for WatchBootRequest {
+    const NAME: &'static str = "WatchBootRequest";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.WatchBootRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.WatchBootRequest".into()
+    }
+}
 /// Response of WatchBoot.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WatchBootResponse {
@@ -668,6 +808,16 @@ pub struct WatchBootResponse {
     #[prost(enumeration = "super::super::types::v1::Action", tag = "4")]
     pub unknown_action: i32,
 }
+impl ::prost::Name for WatchBootResponse {
+    const NAME: &'static str = "WatchBootResponse";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.WatchBootResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.WatchBootResponse".into()
+    }
+}
 /// Request of ReportContacts.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ReportContactsRequest {
@@ -678,9 +828,29 @@ pub struct ReportContactsRequest {
     #[prost(message, repeated, tag = "2")]
     pub contacts: ::prost::alloc::vec::Vec<Contact>,
 }
+impl ::prost::Name for ReportContactsRequest {
+    const NAME: &'static str = "ReportContactsRequest";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.ReportContactsRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.ReportContactsRequest".into()
+    }
+}
 /// Response of ReportContacts.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReportContactsResponse {}
+impl ::prost::Name for ReportContactsResponse {
+    const NAME: &'static str = "ReportContactsResponse";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.ReportContactsResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.ReportContactsResponse".into()
+    }
+}
 /// Generated client implementations.
 pub mod boot_service_client {
     #![allow(
@@ -1046,6 +1216,16 @@ pub struct Event {
     #[prost(string, tag = "8")]
     pub message: ::prost::alloc::string::String,
 }
+impl ::prost::Name for Event {
+    const NAME: &'static str = "Event";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.Event".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.Event".into()
+    }
+}
 /// Request of ListEvents.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListEventsRequest {
@@ -1062,12 +1242,32 @@ pub struct ListEventsRequest {
     #[prost(uint64, tag = "4")]
     pub before_id: u64,
 }
+impl ::prost::Name for ListEventsRequest {
+    const NAME: &'static str = "ListEventsRequest";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.ListEventsRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.ListEventsRequest".into()
+    }
+}
 /// Response of ListEvents.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListEventsResponse {
     /// The events.
     #[prost(message, repeated, tag = "1")]
     pub events: ::prost::alloc::vec::Vec<Event>,
+}
+impl ::prost::Name for ListEventsResponse {
+    const NAME: &'static str = "ListEventsResponse";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.ListEventsResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.ListEventsResponse".into()
+    }
 }
 /// Request of WatchEvents.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1079,12 +1279,32 @@ pub struct WatchEventsRequest {
     #[prost(string, tag = "2")]
     pub machine: ::prost::alloc::string::String,
 }
+impl ::prost::Name for WatchEventsRequest {
+    const NAME: &'static str = "WatchEventsRequest";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.WatchEventsRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.WatchEventsRequest".into()
+    }
+}
 /// Response of WatchEvents.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WatchEventsResponse {
     /// The event.
     #[prost(message, optional, tag = "1")]
     pub event: ::core::option::Option<Event>,
+}
+impl ::prost::Name for WatchEventsResponse {
+    const NAME: &'static str = "WatchEventsResponse";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.WatchEventsResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.WatchEventsResponse".into()
+    }
 }
 /// Generated client implementations.
 pub mod event_service_client {
@@ -1470,6 +1690,16 @@ pub struct Image {
     #[prost(uint32, tag = "15")]
     pub sector_bytes: u32,
 }
+impl ::prost::Name for Image {
+    const NAME: &'static str = "Image";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.Image".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.Image".into()
+    }
+}
 /// A partition in an image.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Partition {
@@ -1489,6 +1719,16 @@ pub struct Partition {
     #[prost(string, tag = "5")]
     pub name: ::prost::alloc::string::String,
 }
+impl ::prost::Name for Partition {
+    const NAME: &'static str = "Partition";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.Partition".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.Partition".into()
+    }
+}
 /// How to import.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ImportOptions {
@@ -1501,6 +1741,16 @@ pub struct ImportOptions {
     /// The id that the image must turn out to have; empty for any.
     #[prost(string, tag = "3")]
     pub expect_id: ::prost::alloc::string::String,
+}
+impl ::prost::Name for ImportOptions {
+    const NAME: &'static str = "ImportOptions";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.ImportOptions".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.ImportOptions".into()
+    }
 }
 /// How far an import has come.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1517,6 +1767,16 @@ pub struct ImportProgress {
     /// Bytes written to the store.
     #[prost(uint64, tag = "4")]
     pub stored_bytes: u64,
+}
+impl ::prost::Name for ImportProgress {
+    const NAME: &'static str = "ImportProgress";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.ImportProgress".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.ImportProgress".into()
+    }
 }
 /// Request of ImportImage.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1541,6 +1801,16 @@ pub mod import_image_request {
         Url(::prost::alloc::string::String),
     }
 }
+impl ::prost::Name for ImportImageRequest {
+    const NAME: &'static str = "ImportImageRequest";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.ImportImageRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.ImportImageRequest".into()
+    }
+}
 /// Response of ImportImage.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ImportImageResponse {
@@ -1559,6 +1829,16 @@ pub mod import_image_response {
         /// Sent last.
         #[prost(message, tag = "2")]
         Image(super::Image),
+    }
+}
+impl ::prost::Name for ImportImageResponse {
+    const NAME: &'static str = "ImportImageResponse";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.ImportImageResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.ImportImageResponse".into()
     }
 }
 /// Request of UploadImage.
@@ -1581,6 +1861,16 @@ pub mod upload_image_request {
         Data(::prost::alloc::vec::Vec<u8>),
     }
 }
+impl ::prost::Name for UploadImageRequest {
+    const NAME: &'static str = "UploadImageRequest";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.UploadImageRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.UploadImageRequest".into()
+    }
+}
 /// What is uploaded.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UploadHeader {
@@ -1593,6 +1883,16 @@ pub struct UploadHeader {
     /// Its size in bytes; absent where it is not known.
     #[prost(uint64, optional, tag = "3")]
     pub size_bytes: ::core::option::Option<u64>,
+}
+impl ::prost::Name for UploadHeader {
+    const NAME: &'static str = "UploadHeader";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.UploadHeader".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.UploadHeader".into()
+    }
 }
 /// Response of UploadImage.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1614,9 +1914,29 @@ pub mod upload_image_response {
         Image(super::Image),
     }
 }
+impl ::prost::Name for UploadImageResponse {
+    const NAME: &'static str = "UploadImageResponse";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.UploadImageResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.UploadImageResponse".into()
+    }
+}
 /// Request of ListImages.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListImagesRequest {}
+impl ::prost::Name for ListImagesRequest {
+    const NAME: &'static str = "ListImagesRequest";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.ListImagesRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.ListImagesRequest".into()
+    }
+}
 /// Response of ListImages.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListImagesResponse {
@@ -1627,6 +1947,16 @@ pub struct ListImagesResponse {
     #[prost(uint64, tag = "2")]
     pub free_bytes: u64,
 }
+impl ::prost::Name for ListImagesResponse {
+    const NAME: &'static str = "ListImagesResponse";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.ListImagesResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.ListImagesResponse".into()
+    }
+}
 /// Request of GetImage.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetImageRequest {
@@ -1634,12 +1964,32 @@ pub struct GetImageRequest {
     #[prost(string, tag = "1")]
     pub image: ::prost::alloc::string::String,
 }
+impl ::prost::Name for GetImageRequest {
+    const NAME: &'static str = "GetImageRequest";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.GetImageRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.GetImageRequest".into()
+    }
+}
 /// Response of GetImage.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct GetImageResponse {
     /// The image.
     #[prost(message, optional, tag = "1")]
     pub image: ::core::option::Option<Image>,
+}
+impl ::prost::Name for GetImageResponse {
+    const NAME: &'static str = "GetImageResponse";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.GetImageResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.GetImageResponse".into()
+    }
 }
 /// Request of TagImage.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1651,12 +2001,32 @@ pub struct TagImageRequest {
     #[prost(string, tag = "2")]
     pub name: ::prost::alloc::string::String,
 }
+impl ::prost::Name for TagImageRequest {
+    const NAME: &'static str = "TagImageRequest";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.TagImageRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.TagImageRequest".into()
+    }
+}
 /// Response of TagImage.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TagImageResponse {
     /// The image.
     #[prost(message, optional, tag = "1")]
     pub image: ::core::option::Option<Image>,
+}
+impl ::prost::Name for TagImageResponse {
+    const NAME: &'static str = "TagImageResponse";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.TagImageResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.TagImageResponse".into()
+    }
 }
 /// Request of DeleteImage.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1665,12 +2035,32 @@ pub struct DeleteImageRequest {
     #[prost(string, tag = "1")]
     pub image: ::prost::alloc::string::String,
 }
+impl ::prost::Name for DeleteImageRequest {
+    const NAME: &'static str = "DeleteImageRequest";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.DeleteImageRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.DeleteImageRequest".into()
+    }
+}
 /// Response of DeleteImage.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DeleteImageResponse {
     /// The id of the image whose bytes were removed; empty where only a name went.
     #[prost(string, tag = "1")]
     pub removed_id: ::prost::alloc::string::String,
+}
+impl ::prost::Name for DeleteImageResponse {
+    const NAME: &'static str = "DeleteImageResponse";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.DeleteImageResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.DeleteImageResponse".into()
+    }
 }
 /// Generated client implementations.
 pub mod image_service_client {
@@ -2283,6 +2673,16 @@ pub struct Machine {
     #[prost(uint64, tag = "5")]
     pub revision: u64,
 }
+impl ::prost::Name for Machine {
+    const NAME: &'static str = "Machine";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.Machine".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.Machine".into()
+    }
+}
 /// What the operator wants of a machine. The server never rewrites it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct MachineIntent {
@@ -2301,6 +2701,16 @@ pub struct MachineIntent {
     /// Counts changes of policy, image and disk, and every `rearm`. Set by the server.
     #[prost(uint64, tag = "5")]
     pub generation: u64,
+}
+impl ::prost::Name for MachineIntent {
+    const NAME: &'static str = "MachineIntent";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.MachineIntent".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.MachineIntent".into()
+    }
 }
 /// What was seen of a machine.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -2348,6 +2758,16 @@ pub struct MachineObserved {
     #[prost(uint32, optional, tag = "14")]
     pub progress_percent: ::core::option::Option<u32>,
 }
+impl ::prost::Name for MachineObserved {
+    const NAME: &'static str = "MachineObserved";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.MachineObserved".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.MachineObserved".into()
+    }
+}
 /// What a machine does next, and why.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Decision {
@@ -2357,6 +2777,16 @@ pub struct Decision {
     /// Why, in one sentence.
     #[prost(string, tag = "2")]
     pub reason: ::prost::alloc::string::String,
+}
+impl ::prost::Name for Decision {
+    const NAME: &'static str = "Decision";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.Decision".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.Decision".into()
+    }
 }
 /// Request of ListMachines.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2368,6 +2798,16 @@ pub struct ListMachinesRequest {
     #[prost(string, tag = "2")]
     pub page_token: ::prost::alloc::string::String,
 }
+impl ::prost::Name for ListMachinesRequest {
+    const NAME: &'static str = "ListMachinesRequest";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.ListMachinesRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.ListMachinesRequest".into()
+    }
+}
 /// Response of ListMachines.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListMachinesResponse {
@@ -2378,6 +2818,16 @@ pub struct ListMachinesResponse {
     #[prost(string, tag = "2")]
     pub next_page_token: ::prost::alloc::string::String,
 }
+impl ::prost::Name for ListMachinesResponse {
+    const NAME: &'static str = "ListMachinesResponse";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.ListMachinesResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.ListMachinesResponse".into()
+    }
+}
 /// Request of GetMachine.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetMachineRequest {
@@ -2385,12 +2835,32 @@ pub struct GetMachineRequest {
     #[prost(string, tag = "1")]
     pub machine: ::prost::alloc::string::String,
 }
+impl ::prost::Name for GetMachineRequest {
+    const NAME: &'static str = "GetMachineRequest";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.GetMachineRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.GetMachineRequest".into()
+    }
+}
 /// Response of GetMachine.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct GetMachineResponse {
     /// The machine.
     #[prost(message, optional, tag = "1")]
     pub machine: ::core::option::Option<Machine>,
+}
+impl ::prost::Name for GetMachineResponse {
+    const NAME: &'static str = "GetMachineResponse";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.GetMachineResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.GetMachineResponse".into()
+    }
 }
 /// Request of UpdateMachine.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2411,12 +2881,32 @@ pub struct UpdateMachineRequest {
     #[prost(uint64, tag = "5")]
     pub expect_generation: u64,
 }
+impl ::prost::Name for UpdateMachineRequest {
+    const NAME: &'static str = "UpdateMachineRequest";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.UpdateMachineRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.UpdateMachineRequest".into()
+    }
+}
 /// Response of UpdateMachine.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct UpdateMachineResponse {
     /// The machine as it is now.
     #[prost(message, optional, tag = "1")]
     pub machine: ::core::option::Option<Machine>,
+}
+impl ::prost::Name for UpdateMachineResponse {
+    const NAME: &'static str = "UpdateMachineResponse";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.UpdateMachineResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.UpdateMachineResponse".into()
+    }
 }
 /// Request of DeleteMachine.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2425,15 +2915,45 @@ pub struct DeleteMachineRequest {
     #[prost(string, tag = "1")]
     pub machine: ::prost::alloc::string::String,
 }
+impl ::prost::Name for DeleteMachineRequest {
+    const NAME: &'static str = "DeleteMachineRequest";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.DeleteMachineRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.DeleteMachineRequest".into()
+    }
+}
 /// Response of DeleteMachine.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DeleteMachineResponse {}
+impl ::prost::Name for DeleteMachineResponse {
+    const NAME: &'static str = "DeleteMachineResponse";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.DeleteMachineResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.DeleteMachineResponse".into()
+    }
+}
 /// Request of ExplainMachine.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ExplainMachineRequest {
     /// MAC address, or the machine's name.
     #[prost(string, tag = "1")]
     pub machine: ::prost::alloc::string::String,
+}
+impl ::prost::Name for ExplainMachineRequest {
+    const NAME: &'static str = "ExplainMachineRequest";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.ExplainMachineRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.ExplainMachineRequest".into()
+    }
 }
 /// Response of ExplainMachine.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -2448,9 +2968,29 @@ pub struct ExplainMachineResponse {
     #[prost(string, repeated, tag = "3")]
     pub hints: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
+impl ::prost::Name for ExplainMachineResponse {
+    const NAME: &'static str = "ExplainMachineResponse";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.ExplainMachineResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.ExplainMachineResponse".into()
+    }
+}
 /// Request of WatchMachines.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WatchMachinesRequest {}
+impl ::prost::Name for WatchMachinesRequest {
+    const NAME: &'static str = "WatchMachinesRequest";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.WatchMachinesRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.WatchMachinesRequest".into()
+    }
+}
 /// Response of WatchMachines.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WatchMachinesResponse {
@@ -2463,6 +3003,16 @@ pub struct WatchMachinesResponse {
     /// Every machine that existed has been sent; what follows are changes.
     #[prost(bool, tag = "3")]
     pub snapshot_complete: bool,
+}
+impl ::prost::Name for WatchMachinesResponse {
+    const NAME: &'static str = "WatchMachinesResponse";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.WatchMachinesResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.WatchMachinesResponse".into()
+    }
 }
 /// Generated client implementations.
 pub mod machine_service_client {
@@ -3078,6 +3628,16 @@ pub struct Token {
     #[prost(message, optional, tag = "5")]
     pub last_used_at: ::core::option::Option<::prost_types::Timestamp>,
 }
+impl ::prost::Name for Token {
+    const NAME: &'static str = "Token";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.Token".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.Token".into()
+    }
+}
 /// Request of CreateToken.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CreateTokenRequest {
@@ -3091,6 +3651,16 @@ pub struct CreateTokenRequest {
     #[prost(message, optional, tag = "3")]
     pub lifetime: ::core::option::Option<::prost_types::Duration>,
 }
+impl ::prost::Name for CreateTokenRequest {
+    const NAME: &'static str = "CreateTokenRequest";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.CreateTokenRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.CreateTokenRequest".into()
+    }
+}
 /// Response of CreateToken.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CreateTokenResponse {
@@ -3101,15 +3671,45 @@ pub struct CreateTokenResponse {
     #[prost(string, tag = "2")]
     pub secret: ::prost::alloc::string::String,
 }
+impl ::prost::Name for CreateTokenResponse {
+    const NAME: &'static str = "CreateTokenResponse";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.CreateTokenResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.CreateTokenResponse".into()
+    }
+}
 /// Request of ListTokens.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListTokensRequest {}
+impl ::prost::Name for ListTokensRequest {
+    const NAME: &'static str = "ListTokensRequest";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.ListTokensRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.ListTokensRequest".into()
+    }
+}
 /// Response of ListTokens.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListTokensResponse {
     /// The tokens, by name.
     #[prost(message, repeated, tag = "1")]
     pub tokens: ::prost::alloc::vec::Vec<Token>,
+}
+impl ::prost::Name for ListTokensResponse {
+    const NAME: &'static str = "ListTokensResponse";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.ListTokensResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.ListTokensResponse".into()
+    }
 }
 /// Request of RevokeToken.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3118,9 +3718,29 @@ pub struct RevokeTokenRequest {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
 }
+impl ::prost::Name for RevokeTokenRequest {
+    const NAME: &'static str = "RevokeTokenRequest";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.RevokeTokenRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.RevokeTokenRequest".into()
+    }
+}
 /// Response of RevokeToken.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RevokeTokenResponse {}
+impl ::prost::Name for RevokeTokenResponse {
+    const NAME: &'static str = "RevokeTokenResponse";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.RevokeTokenResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.RevokeTokenResponse".into()
+    }
+}
 /// What a token's bearer may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]

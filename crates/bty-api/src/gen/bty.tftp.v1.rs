@@ -33,6 +33,16 @@ pub struct Transfer {
     #[prost(string, tag = "10")]
     pub reason: ::prost::alloc::string::String,
 }
+impl ::prost::Name for Transfer {
+    const NAME: &'static str = "Transfer";
+    const PACKAGE: &'static str = "bty.tftp.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.tftp.v1.Transfer".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.tftp.v1.Transfer".into()
+    }
+}
 /// Request of ListTransfers.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListTransfersRequest {
@@ -40,12 +50,32 @@ pub struct ListTransfersRequest {
     #[prost(uint32, tag = "1")]
     pub page_size: u32,
 }
+impl ::prost::Name for ListTransfersRequest {
+    const NAME: &'static str = "ListTransfersRequest";
+    const PACKAGE: &'static str = "bty.tftp.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.tftp.v1.ListTransfersRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.tftp.v1.ListTransfersRequest".into()
+    }
+}
 /// Response of ListTransfers.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListTransfersResponse {
     /// The transfers.
     #[prost(message, repeated, tag = "1")]
     pub transfers: ::prost::alloc::vec::Vec<Transfer>,
+}
+impl ::prost::Name for ListTransfersResponse {
+    const NAME: &'static str = "ListTransfersResponse";
+    const PACKAGE: &'static str = "bty.tftp.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.tftp.v1.ListTransfersResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.tftp.v1.ListTransfersResponse".into()
+    }
 }
 /// How a transfer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]

@@ -209,6 +209,16 @@ pub struct Hardware {
     #[prost(message, optional, tag = "6")]
     pub dmi: ::core::option::Option<Dmi>,
 }
+impl ::prost::Name for Hardware {
+    const NAME: &'static str = "Hardware";
+    const PACKAGE: &'static str = "bty.types.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.types.v1.Hardware".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.types.v1.Hardware".into()
+    }
+}
 /// A block device that is a whole disk.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Disk {
@@ -249,6 +259,16 @@ pub struct Disk {
     #[prost(string, repeated, tag = "12")]
     pub in_use: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
+impl ::prost::Name for Disk {
+    const NAME: &'static str = "Disk";
+    const PACKAGE: &'static str = "bty.types.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.types.v1.Disk".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.types.v1.Disk".into()
+    }
+}
 /// A network card.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Nic {
@@ -268,6 +288,16 @@ pub struct Nic {
     #[prost(uint32, tag = "5")]
     pub speed_mbps: u32,
 }
+impl ::prost::Name for Nic {
+    const NAME: &'static str = "Nic";
+    const PACKAGE: &'static str = "bty.types.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.types.v1.Nic".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.types.v1.Nic".into()
+    }
+}
 /// The processors of a machine.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Cpu {
@@ -280,6 +310,16 @@ pub struct Cpu {
     /// The kernel's name of the architecture: "x86_64", "aarch64".
     #[prost(string, tag = "3")]
     pub architecture: ::prost::alloc::string::String,
+}
+impl ::prost::Name for Cpu {
+    const NAME: &'static str = "Cpu";
+    const PACKAGE: &'static str = "bty.types.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.types.v1.Cpu".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.types.v1.Cpu".into()
+    }
 }
 /// Desktop Management Interface strings (SMBIOS), as the kernel shows them in /sys/class/dmi/id.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -302,6 +342,16 @@ pub struct Dmi {
     /// Firmware vendor and version.
     #[prost(string, tag = "6")]
     pub firmware_version: ::prost::alloc::string::String,
+}
+impl ::prost::Name for Dmi {
+    const NAME: &'static str = "Dmi";
+    const PACKAGE: &'static str = "bty.types.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.types.v1.Dmi".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.types.v1.Dmi".into()
+    }
 }
 /// How the machine's firmware starts programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
