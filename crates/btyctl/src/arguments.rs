@@ -1,0 +1,326 @@
+//! What can be typed: every verb and flag in one place.
+
+#![allow(
+    clippy::doc_markdown,
+    rustdoc::bare_urls,
+    reason = "the comments are the help text, which is not Markdown"
+)]
+
+use std::path::PathBuf;
+
+use bty_types::{DiskSelector, ImageId, ImageName, ImageSelector, Policy};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Controls a bty appliance.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    max_term_width = 80,
+    after_help = "Exit codes: 0 done, 1 internal, 2 wrong input, 3 not found, 4 conflict,\n\
+                  5 precondition, 6 denied, 7 unavailable, 8 corrupt, 9 exhausted,\n\
+                  10 deadline, 130 interrupted."
+)]
+pub(crate) struct Arguments {
+    /// How to show results.
+    #[arg(long, global = true, value_enum, default_value = "table")]
+    pub(crate) output: Format,
+
+    #[command(flatten)]
+    pub(crate) connect: Connect,
+
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// How results are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Table,
+    /// For programs: the message of the gRPC contract as JSON; one object a
+    /// line where results keep coming.
+    Json,
+}
+
+/// How to reach the appliance.
+#[derive(Debug, Args)]
+pub(crate) struct Connect {
+    /// Where the daemons' sockets are.
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "BTY_RUN_DIR",
+        default_value = "/run/bty"
+    )]
+    pub(crate) run_dir: PathBuf,
+
+    /// Reach the registry by TCP instead, such as http://127.0.0.1:7600.
+    /// Needs a token.
+    #[arg(long, global = true, value_name = "URL", env = "BTY_SERVER")]
+    pub(crate) server: Option<String>,
+
+    /// The token for --server; better given in BTY_TOKEN than on the command
+    /// line, which other users can see.
+    #[arg(long, global = true, value_name = "TOKEN", env = "BTY_TOKEN", hide_env_values = true)]
+    pub(crate) token: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Images in the store.
+    #[command(subcommand)]
+    Image(Image),
+    /// Machines, and what they are to do.
+    #[command(subcommand)]
+    Machine(Machine),
+    /// What was done to machines.
+    #[command(subcommand)]
+    Run(Run),
+    /// What happened.
+    #[command(subcommand)]
+    Event(Event),
+    /// What the DHCP daemon answered, and why.
+    #[command(subcommand)]
+    Dhcp(Dhcp),
+    /// Tokens for programs.
+    #[command(subcommand)]
+    Token(Token),
+    /// How the daemons do.
+    Status,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Image {
+    /// Import an image: raw, .gz, .xz, .zst, .bz2 or qcow2.
+    Import(Import),
+    /// List images.
+    List,
+    /// Show one image.
+    Show {
+        /// NAME[:TAG] or id.
+        image: ImageSelector,
+    },
+    /// Point a name at an image, moving it if need be.
+    Tag {
+        /// NAME[:TAG] or id of the image.
+        image: ImageSelector,
+        /// The name to point at it.
+        name: ImageName,
+    },
+    /// Take a name away; with an id or the last name, remove the image.
+    Rm {
+        /// NAME[:TAG] or id.
+        image: ImageSelector,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Import {
+    /// A file here, - for standard input, or an http(s) URL that the server
+    /// fetches.
+    pub(crate) source: String,
+    /// The name to give it [default: from the file's name].
+    #[arg(long, value_name = "NAME[:TAG]")]
+    pub(crate) name: Option<ImageName>,
+    /// The publisher's SHA-256 of the file as it is.
+    #[arg(long, value_name = "HEX", conflicts_with = "sha512")]
+    pub(crate) sha256: Option<String>,
+    /// The publisher's SHA-512 of the file as it is.
+    #[arg(long, value_name = "HEX")]
+    pub(crate) sha512: Option<String>,
+    /// The id that the image must turn out to have.
+    #[arg(long, value_name = "ID")]
+    pub(crate) expect_id: Option<ImageId>,
+    /// The file lies on the server, below one of its import_dirs.
+    #[arg(long)]
+    pub(crate) on_server: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Machine {
+    /// List machines.
+    List,
+    /// Show one machine.
+    Show {
+        /// MAC address or name.
+        machine: String,
+    },
+    /// Say what a machine is to do; a MAC that isn't known yet is made.
+    Set(Set),
+    /// Forget a machine; its runs and events stay.
+    Rm {
+        /// MAC address or name.
+        machine: String,
+    },
+    /// Why a machine does what it does next.
+    Explain {
+        /// MAC address or name.
+        machine: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Set {
+    /// MAC address or name.
+    pub(crate) machine: String,
+    /// A name for people; "" takes it away.
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// local, flash-once, flash-always or inventory.
+    #[arg(long)]
+    pub(crate) policy: Option<Policy>,
+    /// The image: NAME[:TAG], followed when it moves, or an id; "" for none.
+    #[arg(long, value_parser = optional::<ImageSelector>)]
+    pub(crate) image: Option<Optional<ImageSelector>>,
+    /// The disk: serial:S, wwn:W, path:/dev/P or only; "" for none.
+    #[arg(long, value_parser = optional::<DiskSelector>)]
+    pub(crate) disk: Option<Optional<DiskSelector>>,
+    /// Flash again, or let a held machine go, with nothing else changed.
+    #[arg(long)]
+    pub(crate) rearm: bool,
+}
+
+/// A value that can be taken away.
+#[derive(Debug, Clone)]
+pub(crate) struct Optional<T>(pub(crate) Option<T>);
+
+fn optional<T: std::str::FromStr>(text: &str) -> Result<Optional<T>, T::Err> {
+    if text.is_empty() {
+        Ok(Optional(None))
+    } else {
+        text.parse().map(|value| Optional(Some(value)))
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Run {
+    /// List runs, newest first.
+    List {
+        /// Only of this machine.
+        #[arg(long, value_name = "MAC|NAME")]
+        machine: Option<String>,
+        /// At most so many.
+        #[arg(long, default_value_t = 20)]
+        limit: u32,
+    },
+    /// Show one run, with its logs if it failed.
+    Show {
+        /// The run's id, or the beginning of it.
+        run: String,
+    },
+    /// Follow a run to its end (exit code 5 if it failed), or all runs.
+    Watch {
+        /// The run's id; all runs without one.
+        run: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Event {
+    /// List events, newest last.
+    List {
+        /// Only about this machine.
+        #[arg(long, value_name = "MAC|NAME")]
+        machine: Option<String>,
+        /// Only kinds that begin so, such as run.
+        #[arg(long, default_value = "")]
+        kind: String,
+        /// At most so many.
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+    },
+    /// Show events as they happen.
+    Watch {
+        /// Only about this machine.
+        #[arg(long, value_name = "MAC|NAME")]
+        machine: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Dhcp {
+    /// What was asked, what was answered, and why.
+    Log {
+        /// Only of this machine.
+        #[arg(long, default_value = "")]
+        mac: String,
+        /// Go on as packets come.
+        #[arg(long)]
+        follow: bool,
+        /// At most so many of the past.
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+    },
+    /// The leases, where bty is the DHCP server.
+    Leases,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Token {
+    /// Make a token and show it once.
+    Create {
+        /// A name for people.
+        name: String,
+        /// What its bearer may do.
+        #[arg(long, value_enum, default_value = "operator")]
+        role: Role,
+        /// How many days it is good for; for ever without.
+        #[arg(long)]
+        days: Option<u16>,
+    },
+    /// List tokens.
+    List,
+    /// End a token at once.
+    Revoke {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// What a token is good for.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Role {
+    /// Everything.
+    Admin,
+    /// Everything but tokens.
+    Operator,
+    /// Read only.
+    Viewer,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn help_fits_eighty_columns() {
+        fn check(command: &mut clap::Command) {
+            let help = command.render_long_help().to_string();
+            for line in help.lines() {
+                assert!(line.chars().count() <= 80, "{}: {line:?}", command.get_name());
+            }
+            command.get_subcommands_mut().for_each(check);
+        }
+        check(&mut Arguments::command().term_width(80));
+    }
+
+    #[test]
+    fn an_empty_image_takes_the_assignment_away() {
+        let parse = |image: &str| {
+            Arguments::try_parse_from(["btyctl", "machine", "set", "m", "--image", image])
+        };
+        let Verb::Machine(Machine::Set(set)) = parse("").unwrap().verb else {
+            panic!("another verb")
+        };
+        assert!(set.image.is_some_and(|image| image.0.is_none()));
+        assert!(parse("Not A Name").is_err());
+    }
+}

@@ -1,0 +1,76 @@
+//! Why a command failed, as a person and a script see it.
+
+use bty_api::status;
+use bty_types::ErrorKind;
+use tonic::{Code, Status};
+
+/// A failure: what happened, what sort it is, and what to do.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    kind: ErrorKind,
+    message: String,
+    hint: Option<String>,
+}
+
+impl Failure {
+    /// A failure on this side.
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), hint: None }
+    }
+
+    /// With advice.
+    pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+
+    /// Somebody pressed ctrl-c.
+    pub(crate) fn interrupted() -> Self {
+        Self::new(ErrorKind::Cancelled, "interrupted")
+    }
+
+    /// A file or stream on this side.
+    pub(crate) fn io(what: &str, problem: &std::io::Error) -> Self {
+        let kind = match problem.kind() {
+            std::io::ErrorKind::NotFound => ErrorKind::NotFound,
+            std::io::ErrorKind::PermissionDenied => ErrorKind::Denied,
+            _ => ErrorKind::Internal,
+        };
+        Self::new(kind, format!("{what}: {problem}"))
+    }
+
+    /// What sort of failure it is.
+    pub(crate) fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// Shows it on standard error.
+    pub(crate) fn show(&self) {
+        eprintln!("error: {}", self.message);
+        if let Some(hint) = &self.hint {
+            eprintln!("hint: {hint}");
+        }
+    }
+}
+
+impl From<Status> for Failure {
+    fn from(status: Status) -> Self {
+        let failure = Self::new(status::kind(status.code()), shown(&status));
+        match (status.code(), status::reason(&status).as_str()) {
+            (Code::Unavailable, "") => failure.hint(
+                "is the daemon running? try: systemctl status 'bty-*'; other sockets: --run-dir or BTY_RUN_DIR",
+            ),
+            (Code::PermissionDenied, "") => {
+                failure.hint("run as root, or as a member of the group bty")
+            }
+            _ => failure,
+        }
+    }
+}
+
+fn shown(status: &Status) -> String {
+    match std::error::Error::source(status) {
+        // tonic hides why a connection failed in the source.
+        Some(source) => format!("{}: {}", status.message(), status::chain(source)),
+        None => status.message().to_owned(),
+    }
+}

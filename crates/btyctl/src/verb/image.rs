@@ -1,0 +1,280 @@
+//! `btyctl image`.
+
+use std::{io::IsTerminal, path::Path};
+
+use bty_api::registry::v1::{
+    DeleteImageRequest, GetImageRequest, Image as StoredImage, ImportImageRequest, ImportOptions,
+    ImportProgress, ListImagesRequest, TagImageRequest, UploadHeader, UploadImageRequest,
+    image_service_client::ImageServiceClient, import_image_request::Source, import_image_response,
+    upload_image_request::Part, upload_image_response,
+};
+use bty_types::{Checksum, ErrorKind, ImageName};
+use tokio::{
+    fs::File,
+    io::{AsyncRead, AsyncReadExt},
+    sync::mpsc,
+};
+use tokio_stream::wrappers::ReceiverStream;
+
+use crate::{
+    arguments::{Image, Import},
+    connection::{Connection, Registry},
+    failure::Failure,
+    output::{Output, ago, bytes, facts, short, table, time},
+    progress::Progress,
+};
+
+type Client = ImageServiceClient<Registry>;
+
+/// Bytes in one message of an upload: the most that the contract allows.
+const PART_BYTES: usize = 1 << 20;
+/// Parts that wait to be sent.
+const PARTS_WAITING: usize = 4;
+
+pub(crate) async fn run(
+    verb: Image,
+    connection: &Connection,
+    output: Output,
+) -> Result<(), Failure> {
+    let mut client = ImageServiceClient::new(connection.registry());
+    match verb {
+        Image::Import(wanted) => import(wanted, client, output).await,
+        Image::List => {
+            let images = client.list_images(ListImagesRequest {}).await?.into_inner();
+            output.show(&images, |images| list(&images.images))
+        }
+        Image::Show { image } => {
+            let request = GetImageRequest { image: image.to_string() };
+            let image = client.get_image(request).await?.into_inner();
+            output.show(&image, |image| show(&image.image.clone().unwrap_or_default()))
+        }
+        Image::Tag { image, name } => {
+            let request = TagImageRequest { image: image.to_string(), name: name.to_string() };
+            let tagged = client.tag_image(request).await?.into_inner();
+            output.show(&tagged, |tagged| {
+                format!("{name} is {}", short(&tagged.image.clone().unwrap_or_default().id))
+            })
+        }
+        Image::Rm { image } => {
+            let request = DeleteImageRequest { image: image.to_string() };
+            let removed = client.delete_image(request).await?.into_inner();
+            output.show(&removed, |removed| match removed.removed_id.as_str() {
+                "" => format!("the name {image} is gone; its image has other names"),
+                id => format!("removed {}", short(id)),
+            })
+        }
+    }
+}
+
+async fn import(wanted: Import, client: Client, output: Output) -> Result<(), Failure> {
+    let options = ImportOptions {
+        name: name_of(&wanted)?.to_string(),
+        checksum: checksum_of(&wanted)?,
+        expect_id: wanted.expect_id.map(|id| id.to_string()).unwrap_or_default(),
+    };
+    let is_url = ["http://", "https://"].iter().any(|scheme| wanted.source.starts_with(scheme));
+    let image = if is_url {
+        fetch(Source::Url(wanted.source), options, client, output).await?
+    } else if wanted.on_server {
+        fetch(Source::File(wanted.source), options, client, output).await?
+    } else {
+        upload(&wanted.source, options, client, output).await?
+    };
+    output.show(&image, show)
+}
+
+fn name_of(wanted: &Import) -> Result<ImageName, Failure> {
+    if let Some(name) = &wanted.name {
+        return Ok(name.clone());
+    }
+    let path = wanted.source.split(['?', '#']).next().unwrap_or_default();
+    let file = path.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
+    let mut stem = file.as_str();
+    for ending in [".zst", ".xz", ".gz", ".bz2", ".qcow2", ".img", ".raw", ".iso"] {
+        stem = stem.strip_suffix(ending).unwrap_or(stem);
+    }
+    stem.parse().map_err(|_| {
+        Failure::new(
+            ErrorKind::InvalidInput,
+            format!("{:?} gives no name for the image", wanted.source),
+        )
+        .hint("name it: --name NAME[:TAG]")
+    })
+}
+
+fn checksum_of(wanted: &Import) -> Result<String, Failure> {
+    let given = match (&wanted.sha256, &wanted.sha512) {
+        (Some(digits), _) => format!("sha256:{digits}"),
+        (None, Some(digits)) => format!("sha512:{digits}"),
+        (None, None) => return Ok(String::new()),
+    };
+    let checksum: Checksum = given
+        .to_ascii_lowercase()
+        .parse()
+        .map_err(|problem| Failure::new(ErrorKind::InvalidInput, format!("{problem}")))?;
+    Ok(checksum.to_string())
+}
+
+async fn fetch(
+    source: Source,
+    options: ImportOptions,
+    mut client: Client,
+    output: Output,
+) -> Result<StoredImage, Failure> {
+    let request = ImportImageRequest { source: Some(source), options: Some(options) };
+    let mut events = client.import_image(request).await?.into_inner();
+    let mut progress = Progress::new(output);
+    while let Some(event) = events.message().await? {
+        match event.event {
+            Some(import_image_response::Event::Progress(now)) => advance(&mut progress, &now),
+            Some(import_image_response::Event::Image(image)) => {
+                progress.end();
+                return Ok(image);
+            }
+            None => {}
+        }
+    }
+    Err(broken_off())
+}
+
+async fn upload(
+    source: &str,
+    options: ImportOptions,
+    mut client: Client,
+    output: Output,
+) -> Result<StoredImage, Failure> {
+    let (input, size_bytes): (Box<dyn AsyncRead + Send + Unpin>, _) = if source == "-" {
+        if std::io::stdin().is_terminal() {
+            let message = "standard input is a terminal, not an image";
+            return Err(Failure::new(ErrorKind::InvalidInput, message));
+        }
+        (Box::new(tokio::io::stdin()), None)
+    } else {
+        let reading = |problem| Failure::io(&format!("reading {source}"), &problem);
+        let file = File::open(source).await.map_err(reading)?;
+        let metadata = file.metadata().await.map_err(reading)?;
+        if metadata.is_dir() {
+            return Err(Failure::new(
+                ErrorKind::InvalidInput,
+                format!("{source} is a folder, not an image"),
+            ));
+        }
+        (Box::new(file), metadata.is_file().then_some(metadata.len()))
+    };
+    let file_name =
+        Path::new(source).file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let header = UploadHeader { options: Some(options), source: file_name, size_bytes };
+
+    let (parts, sending) = mpsc::channel(PARTS_WAITING);
+    let reading = tokio::spawn(read_parts(input, header, parts));
+    let mut events = client.upload_image(ReceiverStream::new(sending)).await?.into_inner();
+    let mut progress = Progress::new(output);
+    while let Some(event) = events.message().await? {
+        match event.event {
+            Some(upload_image_response::Event::Progress(now)) => advance(&mut progress, &now),
+            Some(upload_image_response::Event::Image(image)) => {
+                progress.end();
+                return Ok(image);
+            }
+            None => {}
+        }
+    }
+    match reading.await {
+        Ok(Err(problem)) => Err(Failure::io(&format!("reading {source}"), &problem)),
+        _ => Err(broken_off()),
+    }
+}
+
+async fn read_parts(
+    mut input: Box<dyn AsyncRead + Send + Unpin>,
+    header: UploadHeader,
+    parts: mpsc::Sender<UploadImageRequest>,
+) -> std::io::Result<()> {
+    let mut part = Part::Header(header);
+    // The server ends the call when it has had enough; then nobody takes parts any more.
+    while parts.send(UploadImageRequest { part: Some(part) }).await.is_ok() {
+        let mut data = Vec::with_capacity(PART_BYTES);
+        let limit = u64::try_from(PART_BYTES).unwrap_or(u64::MAX);
+        if (&mut input).take(limit).read_to_end(&mut data).await? == 0 {
+            return Ok(());
+        }
+        part = Part::Data(data);
+    }
+    Ok(())
+}
+
+fn advance(progress: &mut Progress, now: &ImportProgress) {
+    progress.update("importing", now.source_bytes, now.source_total_bytes);
+}
+
+fn broken_off() -> Failure {
+    Failure::new(ErrorKind::Unavailable, "the registry ended the import without an image")
+        .hint("see: btyctl event list")
+}
+
+fn list(images: &[StoredImage]) -> String {
+    if images.is_empty() {
+        return "no images; import one: btyctl image import FILE".to_owned();
+    }
+    let rows = images.iter().map(|image| {
+        [
+            image.names.join(" "),
+            short(&image.id),
+            bytes(image.raw_bytes),
+            bytes(image.stored_bytes),
+            boots(image),
+            ago(image.imported_at.as_ref()),
+        ]
+    });
+    table(["NAME", "ID", "DISK", "STORED", "BOOTS", "IMPORTED"], rows)
+}
+
+fn boots(image: &StoredImage) -> String {
+    match (image.boots_bios, image.boots_uefi) {
+        (true, true) => "BIOS, UEFI",
+        (true, false) => "BIOS",
+        (false, true) => "UEFI",
+        (false, false) => "unknown",
+    }
+    .to_owned()
+}
+
+fn show(image: &StoredImage) -> String {
+    let partitions = image.partitions.iter().map(|partition| {
+        format!(
+            "{} at {}, {}, type {} {}",
+            partition.number,
+            bytes(partition.start_bytes),
+            bytes(partition.size_bytes),
+            partition.r#type,
+            partition.name
+        )
+    });
+    facts(&[
+        ("names", image.names.join(" ")),
+        ("id", image.id.clone()),
+        (
+            "disk",
+            format!(
+                "{} ({} bytes), {} of it not zero",
+                bytes(image.raw_bytes),
+                image.raw_bytes,
+                bytes(image.mapped_bytes)
+            ),
+        ),
+        (
+            "stored",
+            format!(
+                "{} in chunks of {}",
+                bytes(image.stored_bytes),
+                bytes(image.chunk_bytes.into())
+            ),
+        ),
+        ("source", format!("{} ({})", image.source, image.source_format)),
+        ("imported", time(image.imported_at.as_ref())),
+        ("boots", boots(image)),
+        ("table", image.partition_table.clone()),
+        ("partitions", partitions.collect::<Vec<_>>().join("\n            ")),
+        ("index", image.index_digest.clone()),
+    ])
+}

@@ -1,0 +1,195 @@
+//! `btyctl run`.
+
+use std::fmt::Write as _;
+
+use bty_api::registry::v1::{
+    GetRunRequest, ListRunsRequest, Run as Known, RunState, RunStep, WatchRunsRequest,
+    run_service_client::RunServiceClient,
+};
+use bty_types::ErrorKind;
+
+use crate::{
+    arguments::Run,
+    connection::Connection,
+    failure::Failure,
+    output::{Output, bytes, facts, short, table, time, word},
+    progress::Progress,
+};
+
+pub(crate) async fn run(verb: Run, connection: &Connection, output: Output) -> Result<(), Failure> {
+    let mut client = RunServiceClient::new(connection.registry());
+    match verb {
+        Run::List { machine, limit } => {
+            let request = ListRunsRequest {
+                machine: machine.unwrap_or_default(),
+                page_size: limit,
+                ..Default::default()
+            };
+            let runs = client.list_runs(request).await?.into_inner();
+            output.show(&runs, |runs| list(&runs.runs))
+        }
+        Run::Show { run } => {
+            let shown = client.get_run(GetRunRequest { id: run }).await?.into_inner();
+            output.show(&shown, |shown| show(&shown.run.clone().unwrap_or_default()))
+        }
+        Run::Watch { run: None } => {
+            let mut changes = client.watch_runs(WatchRunsRequest::default()).await?.into_inner();
+            while let Some(change) = changes.message().await? {
+                output
+                    .show_next(&change, |change| line(&change.run.clone().unwrap_or_default()))?;
+            }
+            Ok(())
+        }
+        Run::Watch { run: Some(id) } => {
+            let id =
+                client.get_run(GetRunRequest { id }).await?.into_inner().run.unwrap_or_default().id;
+            let mut changes = client.watch_runs(WatchRunsRequest { id }).await?.into_inner();
+            let mut progress = Progress::new(output);
+            let mut last = Known::default();
+            while let Some(change) = changes.message().await? {
+                if output.is_json() {
+                    output.show_next(&change, |_| String::new())?;
+                }
+                last = change.run.unwrap_or_default();
+                if let Some(step) = last.steps.last() {
+                    progress.update(
+                        &step.name,
+                        step.done_bytes,
+                        Some(step.total_bytes).filter(|&total| total > 0),
+                    );
+                }
+            }
+            progress.end();
+            ended(&last, output)
+        }
+    }
+}
+
+fn ended(run: &Known, output: Output) -> Result<(), Failure> {
+    if !output.is_json() {
+        output.show(run, show)?;
+    }
+    if run.state() == RunState::Succeeded {
+        return Ok(());
+    }
+    let why = run.failure.clone().unwrap_or_default().message;
+    Err(Failure::new(ErrorKind::Precondition, format!("the run {} did not succeed: {why}", run.id)))
+}
+
+fn state(run: &Known) -> String {
+    word(run.state().as_str_name(), "RUN_STATE_")
+}
+
+fn line(run: &Known) -> String {
+    let step =
+        run.steps.last().map(|step| format!("{}{}", step.name, percent(step))).unwrap_or_default();
+    let why = run.failure.clone().unwrap_or_default().message;
+    format!("{}  {}  {}  {step} {why}", run.id, run.mac, state(run))
+}
+
+fn percent(step: &RunStep) -> String {
+    match step.done_bytes.saturating_mul(100).checked_div(step.total_bytes) {
+        Some(percent) => format!(" {percent} %"),
+        None => String::new(),
+    }
+}
+
+fn list(runs: &[Known]) -> String {
+    if runs.is_empty() {
+        return "no runs yet".to_owned();
+    }
+    let rows = runs.iter().map(|run| {
+        let step = run
+            .steps
+            .last()
+            .map(|step| format!("{}{}", step.name, percent(step)))
+            .unwrap_or_default();
+        [
+            run.id.clone(),
+            run.mac.clone(),
+            word(run.action().as_str_name(), "ACTION_"),
+            run.image.clone(),
+            state(run),
+            step,
+            time(run.started_at.as_ref()),
+            run.failure.clone().unwrap_or_default().reason,
+        ]
+    });
+    table(["RUN", "MACHINE", "WORK", "IMAGE", "STATE", "STEP", "STARTED", "FAILURE"], rows)
+}
+
+fn show(run: &Known) -> String {
+    let disk = run.disk.clone().unwrap_or_default();
+    let record = run.record.clone().unwrap_or_default();
+    let moved = if record.proved_id.is_empty() {
+        String::new()
+    } else {
+        let (fetched, written) = (bytes(record.fetched_bytes), bytes(record.written_bytes));
+        format!(
+            "fetched {fetched}, wrote {written}, zeroed {}, in {} ms",
+            bytes(record.zeroed_bytes),
+            record.elapsed_ms
+        )
+    };
+    let failure = run.failure.clone().unwrap_or_default();
+    let mut text = facts(&[
+        ("run", run.id.clone()),
+        ("machine", run.mac.clone()),
+        ("work", word(run.action().as_str_name(), "ACTION_")),
+        ("state", state(run)),
+        (
+            "image",
+            if run.image.is_empty() {
+                String::new()
+            } else {
+                format!("{} ({})", run.image, short(&run.image_id))
+            },
+        ),
+        ("asked for", run.disk_selector.clone()),
+        (
+            "disk",
+            if disk.path.is_empty() {
+                String::new()
+            } else {
+                format!("{} {} {} {}", disk.path, disk.serial, disk.model, bytes(disk.size_bytes))
+            },
+        ),
+        ("started", time(run.started_at.as_ref())),
+        ("ended", time(run.ended_at.as_ref())),
+        ("proved", record.proved_id.clone()),
+        ("moved", moved),
+        (
+            "failure",
+            if failure.reason.is_empty() {
+                String::new()
+            } else {
+                format!("{}: {}", failure.reason, failure.message)
+            },
+        ),
+    ]);
+    let steps = run.steps.iter().map(|step| {
+        let amount = if step.total_bytes == 0 {
+            String::new()
+        } else {
+            format!("{} of {}", bytes(step.done_bytes), bytes(step.total_bytes))
+        };
+        [step.name.clone(), took(step), amount]
+    });
+    let _ = writeln!(text, "\n{}", table(["STEP", "TOOK", "BYTES"], steps));
+    for (name, log) in [("agent", &failure.agent_log), ("kernel", &failure.kernel_log)] {
+        if !log.is_empty() {
+            let _ = writeln!(text, "\nthe {name}'s log\n{log}");
+        }
+    }
+    text
+}
+
+fn took(step: &RunStep) -> String {
+    let at = |at: &Option<prost_types::Timestamp>| bty_api::convert::system_time(at.as_ref());
+    match (at(&step.started_at), at(&step.ended_at)) {
+        (Some(started), Some(ended)) => {
+            format!("{:.1} s", ended.duration_since(started).unwrap_or_default().as_secs_f64())
+        }
+        _ => "goes on".to_owned(),
+    }
+}
