@@ -1,0 +1,1 @@
+//! Operating system images for the lab.

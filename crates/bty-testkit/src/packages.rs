@@ -1,0 +1,108 @@
+//! The Debian packages that the lab needs, installed where they are missing.
+
+use std::process::{Command, Output, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+/// How often an installation is tried: mirrors fail now and then.
+const ATTEMPTS: u32 = 3;
+
+/// What the namespaces, the daemons' peers and the virtual machines need.
+pub const LAB: &[&str] = &[
+    "busybox-static",
+    "curl",
+    "dnsmasq-base",
+    "iproute2",
+    "iputils-ping",
+    "ipxe",
+    "nftables",
+    "ovmf",
+    "qemu-system-x86",
+    "util-linux",
+];
+
+/// What building the operating system images needs.
+pub const IMAGES: &[&str] = &[
+    "debian-archive-keyring",
+    "dosfstools",
+    "e2fsprogs",
+    "gdisk",
+    "grub-common",
+    "grub-efi-amd64-bin",
+    "grub-pc-bin",
+    "grub-rescue-pc",
+    "memtest86+",
+    "mmdebstrap",
+    "mtools",
+    "qemu-utils",
+    "xz-utils",
+    "zstd",
+];
+
+/// What building the live system needs.
+pub const LIVE: &[&str] = &["apt", "cpio", "dpkg", "kmod", "xz-utils", "zstd"];
+
+/// Which of these packages aren't installed.
+pub fn missing<'a>(wanted: &[&'a str]) -> Result<Vec<&'a str>> {
+    let found = Command::new("dpkg-query")
+        .args(["--show", "--showformat=${Package} ${db:Status-Status}\n"])
+        .args(wanted)
+        .stderr(Stdio::null())
+        .output()
+        .context("running dpkg-query: the lab is made for Debian and its relatives")?;
+    let found = String::from_utf8_lossy(&found.stdout).into_owned();
+    let is_there = |name: &str| found.lines().any(|line| line == format!("{name} installed"));
+    Ok(wanted.iter().copied().filter(|name| !is_there(name)).collect())
+}
+
+/// Installs those of these packages that are missing, through sudo where this process isn't root. Says on standard error what
+/// it does; does and says nothing where all are there.
+pub fn ensure(wanted: &[&str]) -> Result<()> {
+    let missing = missing(wanted)?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    eprintln!("installing Debian packages: {}", missing.join(" "));
+    let mut last_words = String::new();
+    for attempt in 1..=ATTEMPTS {
+        // The lists may be fine already; updating them costs more than failing once.
+        if attempt > 1 {
+            apt_get(&["update", "--quiet"])?;
+        }
+        let mut arguments = vec!["install", "--quiet", "--yes", "--no-install-recommends"];
+        arguments.extend(&missing);
+        let done = apt_get(&arguments)?;
+        if done.status.success() {
+            return Ok(());
+        }
+        String::from_utf8_lossy(&done.stderr).trim().clone_into(&mut last_words);
+        eprintln!("apt-get failed ({attempt} of {ATTEMPTS}): {last_words}");
+    }
+    bail!("installing {}: {last_words}", missing.join(" "))
+}
+
+fn apt_get(arguments: &[&str]) -> Result<Output> {
+    let mut command = if nix::unistd::geteuid().is_root() {
+        Command::new("env")
+    } else {
+        let mut sudo = Command::new("sudo");
+        sudo.args(["--non-interactive", "env"]);
+        sudo
+    };
+    command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get"]).args(arguments);
+    command.stdin(Stdio::null()).output().with_context(|| {
+        let list = arguments.join(" ");
+        format!("running apt-get (neither root nor sudo here? As root, run: apt-get {list})")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_installed_is_not_missing() {
+        assert_eq!(missing(&["dpkg", "no-such-package-bty"]).unwrap(), ["no-such-package-bty"]);
+        assert!(missing(&["dpkg"]).unwrap().is_empty());
+    }
+}
