@@ -1,6 +1,6 @@
 //! From `main` to a running daemon and back.
 
-use std::{fmt::Debug, future::Future, process::ExitCode, time::Duration};
+use std::{ffi::OsString, fmt::Debug, future::Future, process::ExitCode, time::Duration};
 
 use bty_types::ErrorKind;
 use serde::{Serialize, de::DeserializeOwned};
@@ -42,7 +42,12 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 ///
 /// Exit codes: 0 after SIGTERM or SIGINT, 2 for a wrong configuration or command line, 1 for everything else.
 pub fn main<D: Daemon>() -> ExitCode {
-    let invocation = match command_line::parse::<D>() {
+    main_with::<D>(std::env::args_os())
+}
+
+/// Runs a daemon with these arguments, for a program that is more than a daemon: the first stands for the program's name.
+pub fn main_with<D: Daemon>(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let invocation = match command_line::parse::<D>(arguments) {
         Ok(invocation) => invocation,
         Err(shown) => return shown,
     };

@@ -21,7 +21,7 @@ mod tasks;
 
 pub use boot_link::BootLink;
 pub use context::{Context, Paths};
-pub use daemon::{Daemon, main};
+pub use daemon::{Daemon, main, main_with};
 pub use readiness::Heartbeat;
 pub use sockets::Sockets;
 pub use tasks::RunError;
