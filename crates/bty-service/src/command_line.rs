@@ -37,11 +37,13 @@ pub(crate) struct Invocation {
     pub(crate) check_config: bool,
 }
 
-/// Parses the process's arguments. `Err` is the exit code after help, version or an error has been shown.
-pub(crate) fn parse<D: Daemon>() -> Result<Invocation, ExitCode> {
+/// Parses arguments, the program's name first. `Err` is the exit code after help, version or an error has been shown.
+pub(crate) fn parse<D: Daemon>(
+    arguments: impl Iterator<Item = OsString>,
+) -> Result<Invocation, ExitCode> {
     let command = Invocation::command().name(D::PROGRAM).about(D::ABOUT);
     let parsed = command
-        .try_get_matches()
+        .try_get_matches_from(arguments)
         .and_then(|mut found| Invocation::from_arg_matches_mut(&mut found));
     parsed.map_err(|shown| {
         let _ = shown.print();
