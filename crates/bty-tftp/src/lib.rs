@@ -1,1 +1,3 @@
 //! A read-only TFTP server for first-stage boot programs.
+
+pub mod engine;

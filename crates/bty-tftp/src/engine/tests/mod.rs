@@ -1,0 +1,6 @@
+//! What a client on the wire relies on.
+
+mod exchanges;
+mod network;
+mod packets;
+mod simulated;
