@@ -2,10 +2,14 @@
 
 #![allow(clippy::print_stdout, reason = "a build tool talks to the person who started it")]
 
+mod build;
 mod codegen;
+mod install;
+mod test;
+mod tidy;
 mod workspace;
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
@@ -19,13 +23,26 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Run every check and test; installs what they need.
+    Test(test::TestArgs),
+    /// Check the rules that a compiler doesn't know.
+    Tidy,
     /// Generate the Rust code of the gRPC contract from proto/.
     Codegen,
+    /// Build the programs and lay everything out as a package will.
+    Install {
+        /// The folder to lay it out below.
+        #[arg(long, value_name = "DIR")]
+        root: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
     let outcome = match Args::parse().verb {
+        Verb::Test(args) => test::run(args),
+        Verb::Tidy => tidy::check(),
         Verb::Codegen => codegen::write(),
+        Verb::Install { root } => install::run(&root),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

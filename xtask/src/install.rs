@@ -1,0 +1,107 @@
+//! `cargo xtask install`: lays everything out below a folder, as a package will.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, ensure};
+use xshell::{Shell, cmd};
+
+use crate::workspace;
+
+/// The programs, all into `/usr/bin`.
+pub(crate) const PROGRAMS: [&str; 6] =
+    ["bty-registry", "bty-dhcp", "bty-tftp", "bty-httpd", "bty-flasher", "btyctl"];
+
+/// Builds the programs and lays out programs, units, configuration, documents, and the live system where it has been built.
+pub(crate) fn run(root: &Path) -> Result<()> {
+    let source = workspace::root();
+    let shell = Shell::new()?;
+    shell.change_dir(&source);
+    let packages = PROGRAMS.iter().flat_map(|program| ["-p", program]);
+    cmd!(shell, "cargo build --release --locked {packages...}")
+        .run()
+        .context("building the programs")?;
+
+    for program in PROGRAMS {
+        copy(
+            &source.join("target/release").join(program),
+            &root.join("usr/bin").join(program),
+            0o755,
+        )?;
+    }
+    for entry in fs::read_dir(source.join("systemd"))? {
+        let path = entry?.path();
+        if path.is_file() {
+            copy(&path, &root.join("usr/lib/systemd/system").join(name(&path)), 0o644)?;
+        }
+    }
+    copy(
+        &source.join("systemd/sysusers.d/bty.conf"),
+        &root.join("usr/lib/sysusers.d/bty.conf"),
+        0o644,
+    )?;
+    copy(
+        &source.join("systemd/tmpfiles.d/bty.conf"),
+        &root.join("usr/lib/tmpfiles.d/bty.conf"),
+        0o644,
+    )?;
+    copy(&source.join("deploy/bty.toml"), &root.join("usr/lib/bty/bty.toml"), 0o644)?;
+    for document in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"] {
+        copy(&source.join(document), &root.join("usr/share/doc/bty").join(document), 0o644)?;
+    }
+    install_live(&source.join("target/live"), &root.join("usr/lib/bty/live"))?;
+    println!("installed below {}", root.display());
+    Ok(())
+}
+
+fn install_live(built: &Path, into: &Path) -> Result<()> {
+    if !built.join("initramfs.img").exists() {
+        println!("the live system is not built and is left out; build it with: cargo xtask live");
+        return Ok(());
+    }
+    for file in ["vmlinuz", "initramfs.img", "live.json"] {
+        copy(&built.join(file), &into.join(file), 0o644)?;
+    }
+    let boot = built.join("boot");
+    for file in files_below(&boot)? {
+        let relative = file.strip_prefix(&boot).context("a file below its own folder")?;
+        copy(&file, &into.join("boot").join(relative), 0o644)?;
+    }
+    Ok(())
+}
+
+fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    let mut pending = vec![folder.to_owned()];
+    while let Some(folder) = pending.pop() {
+        for entry in
+            fs::read_dir(&folder).with_context(|| format!("reading {}", folder.display()))?
+        {
+            let path = entry?.path();
+            if path.is_dir() { pending.push(path) } else { files.push(path) }
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn copy(from: &Path, to: &Path, mode: u32) -> Result<()> {
+    ensure!(from.is_file(), "{} is missing", from.display());
+    let folder = to.parent().context("a file in no folder")?;
+    fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+    // A program that runs can't be written over, but it can be replaced.
+    if to.exists() {
+        fs::remove_file(to).with_context(|| format!("replacing {}", to.display()))?;
+    }
+    fs::copy(from, to)
+        .with_context(|| format!("copying {} to {}", from.display(), to.display()))?;
+    fs::set_permissions(to, fs::Permissions::from_mode(mode))?;
+    Ok(())
+}
+
+fn name(path: &Path) -> PathBuf {
+    path.file_name().map(PathBuf::from).unwrap_or_default()
+}
