@@ -1,0 +1,15 @@
+//! Files over HTTP: boot programs, the live system, images.
+//!
+//! [`range`] reads what part of a file is asked for, [`conditions`] whether the client has it already, [`served`] opens the
+//! file beneath its folder and answers, [`body`] streams it. Nothing is compressed and no folder is listed: firmware and the
+//! flasher count on the exact length.
+
+mod body;
+mod conditions;
+mod range;
+mod served;
+
+pub(crate) use served::{Folder, serve};
+
+#[cfg(test)]
+mod tests;
