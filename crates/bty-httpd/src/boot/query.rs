@@ -1,0 +1,108 @@
+//! What a boot script's URL says of the machine that asks: text from the LAN, parsed once.
+
+use bty_api::types::v1::BootPath;
+use bty_types::{MacAddr, ParseError};
+use serde::Deserialize;
+
+/// The query of `/boot/script` and of every URL in a script, as iPXE fills it.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(crate) struct Query {
+    /// `${netX/mac:hexhyp}`.
+    #[serde(default)]
+    pub(crate) mac: String,
+    /// `pxe` or `http`: how the firmware came.
+    #[serde(default)]
+    pub(crate) via: String,
+    /// iPXE's `${platform}`: `pcbios` or `efi`.
+    #[serde(default)]
+    pub(crate) platform: String,
+    /// The boot id of the script that led here.
+    #[serde(default)]
+    pub(crate) boot: String,
+    /// Where the live system failed.
+    #[serde(default)]
+    pub(crate) stage: String,
+    /// Why it failed there.
+    #[serde(default)]
+    pub(crate) reason: String,
+}
+
+/// How the firmware runs iPXE, which decides how a script leaves for the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Platform {
+    /// A PC BIOS.
+    Bios,
+    /// UEFI.
+    Efi,
+}
+
+impl Platform {
+    /// iPXE's name of it.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Bios => "pcbios",
+            Self::Efi => "efi",
+        }
+    }
+
+    /// From iPXE's `${platform}`. What isn't `efi` is treated as a BIOS, whose way to the disk harms no UEFI machine.
+    pub(crate) fn from_ipxe(text: &str) -> Self {
+        if text == "efi" { Self::Efi } else { Self::Bios }
+    }
+}
+
+impl Query {
+    /// The machine.
+    pub(crate) fn mac(&self) -> Result<MacAddr, ParseError> {
+        self.mac.parse()
+    }
+
+    /// The firmware's way.
+    pub(crate) fn path(&self) -> BootPath {
+        path(&self.via)
+    }
+
+    /// The platform.
+    pub(crate) fn platform(&self) -> Platform {
+        Platform::from_ipxe(&self.platform)
+    }
+}
+
+/// The firmware's way from the word in a URL; PXE where it is anything else.
+pub(crate) fn path(via: &str) -> BootPath {
+    if via == "http" { BootPath::Http } else { BootPath::Pxe }
+}
+
+/// The word for a way in a URL.
+pub(crate) const fn via(path: BootPath) -> &'static str {
+    match path {
+        BootPath::Http => "http",
+        BootPath::Pxe | BootPath::Unspecified => "pxe",
+    }
+}
+
+/// Text from the LAN made fit for a log line or an event: printable ASCII, at most `most` characters.
+pub(crate) fn printable(text: &str, most: usize) -> String {
+    let fit = |character: char| {
+        if character.is_ascii_graphic() || character == ' ' { character } else { '?' }
+    };
+    text.chars().take(most).map(fit).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ways_read_back() {
+        for way in [BootPath::Pxe, BootPath::Http] {
+            assert_eq!(path(via(way)), way);
+        }
+        assert_eq!(path("${via}"), BootPath::Pxe);
+    }
+
+    #[test]
+    fn what_a_client_says_can_not_draw_on_a_terminal() {
+        assert_eq!(printable("a\x1b[2Jb\nü c", 6), "a?[2Jb");
+    }
+}

@@ -1,0 +1,254 @@
+//! The iPXE scripts that machines run.
+//!
+//! Rules, each paid for by somebody: addresses are IP literals (firmware may have no DNS); every script ends in a new question
+//! or in the disk, never in a shell or at a key; nothing from outside gets into a script unless it is made of harmless
+//! characters; `exit` leaves UEFI in its setup menu, `exit 1` moves on to the next boot option.
+
+use std::net::{IpAddr, SocketAddr};
+
+use bty_types::MacAddr;
+
+use super::query::Platform;
+
+/// What every script needs to know of the machine and of this server.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    /// The machine.
+    pub(crate) mac: MacAddr,
+    /// How its firmware came: `pxe` or `http`.
+    pub(crate) via: &'static str,
+    /// Its platform.
+    pub(crate) platform: Platform,
+    /// The address and port that the machine reached this server by.
+    pub(crate) server: SocketAddr,
+}
+
+/// What the live system needs to reach the agents' API, all of it on the kernel's command line.
+#[derive(Debug, Clone)]
+pub(crate) struct Live {
+    /// The port of the agents' API on the same address.
+    pub(crate) api_port: u16,
+    /// SHA-256 of the server's certificate, in hexadecimal.
+    pub(crate) pin: String,
+    /// The token of this boot.
+    pub(crate) token: String,
+    /// The id of this boot.
+    pub(crate) boot_id: String,
+}
+
+/// How often the first script asks a server that does not answer before it leaves for the disk.
+const TRIES: u32 = 20;
+/// Seconds between two questions to a server that does not answer.
+const RETRY_SECONDS: u32 = 3;
+/// Seconds between two questions of a machine that waits.
+const HOLD_SECONDS: u32 = 15;
+
+/// Consoles that the live system speaks on. The last one is /dev/console; serial over LAN is ttyS1 on some boards, ttyS0 on
+/// others, and one that doesn't exist costs nothing.
+const CONSOLES: &str = "console=tty0 console=ttyS1,115200 console=ttyS0,115200";
+
+/// The first script, the same for every machine: it asks for the machine's own.
+pub(crate) fn first(server: SocketAddr, via: &str) -> String {
+    let server = host(server);
+    format!(
+        "#!ipxe\n\
+         set tries:int32 0\n\
+         :ask\n\
+         isset ${{netX/mac}} && set bty-mac ${{netX/mac:hexhyp}} || set bty-mac ${{net0/mac:hexhyp}}\n\
+         chain --replace http://{server}/boot/script?mac=${{bty-mac}}&via={via}&platform=${{platform}} ||\n\
+         inc tries\n\
+         iseq ${{tries:int32}} {TRIES} && goto away ||\n\
+         echo bty: the server {server} does not answer, asking again\n\
+         sleep {RETRY_SECONDS}\n\
+         goto ask\n\
+         :away\n\
+         echo bty: the server {server} does not answer, booting the disk\n\
+         exit 1\n"
+    )
+}
+
+/// Boots the disk.
+pub(crate) fn local(target: &Target, reason: &str) -> String {
+    let leave = match target.platform {
+        // Some BIOSes stop after exit instead of going on to the disk.
+        Platform::Bios => "sanboot --no-describe --drive 0x80 || exit 1",
+        Platform::Efi => "exit 1",
+    };
+    format!("#!ipxe\necho bty: booting the disk: {}\n{leave}\n", harmless(reason))
+}
+
+/// Waits and asks again.
+pub(crate) fn hold(target: &Target, reason: &str) -> String {
+    let url = script_url(target);
+    format!(
+        "#!ipxe\n\
+         echo bty: {} waits: {}\n\
+         :wait\n\
+         sleep {HOLD_SECONDS}\n\
+         chain --replace {url} ||\n\
+         goto wait\n",
+        target.mac,
+        harmless(reason)
+    )
+}
+
+/// Boots the live system.
+pub(crate) fn live(target: &Target, reason: &str, live: &Live) -> String {
+    let server = host(target.server);
+    let mac = target.mac.hyphenated();
+    let Live { api_port, pin, token, boot_id } = live;
+    let api = host(SocketAddr::new(target.server.ip(), *api_port));
+    let query = format!("mac={mac}&boot={boot_id}");
+    let url = script_url(target);
+    format!(
+        "#!ipxe\n\
+         echo bty: starting the live system: {reason}\n\
+         imgfree ||\n\
+         kernel http://{server}/live/vmlinuz?{query} initrd=initramfs.img quiet loglevel=4 panic=30 {CONSOLES} \
+         BOOTIF=01-{mac} bty.server={server} bty.api={api} bty.pin={pin} bty.mac={mac} bty.boot={boot_id} \
+         bty.token={token} || goto again\n\
+         initrd --name initramfs.img http://{server}/live/initramfs.img?{query} || goto again\n\
+         boot || goto again\n\
+         :again\n\
+         echo bty: the live system did not load, asking again\n\
+         sleep {RETRY_SECONDS}\n\
+         chain --replace {url} ||\n\
+         goto again\n",
+        reason = harmless(reason)
+    )
+}
+
+fn script_url(target: &Target) -> String {
+    let Target { mac, via, platform, server } = target;
+    format!(
+        "http://{}/boot/script?mac={}&via={via}&platform={}",
+        host(*server),
+        mac.hyphenated(),
+        platform.as_str()
+    )
+}
+
+/// The address as it stands in a URL, without port 80.
+fn host(server: SocketAddr) -> String {
+    let ip = match server.ip() {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => {
+            ip.to_ipv4_mapped().map_or_else(|| format!("[{ip}]"), |ip| ip.to_string())
+        }
+    };
+    if server.port() == 80 { ip } else { format!("{ip}:{}", server.port()) }
+}
+
+/// A sentence as it may stand in a script: iPXE expands `${...}`, and reads `#`, `&&`, `||` and line ends as its own.
+fn harmless(text: &str) -> String {
+    let fit = |character: char| {
+        let plain = character.is_ascii_alphanumeric() || " .,:;-_/()+=".contains(character);
+        if plain { character } else { ' ' }
+    };
+    text.chars().take(300).map(fit).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn target(platform: Platform) -> Target {
+        Target {
+            mac: "52:54:00:77:00:01".parse().unwrap(),
+            via: "pxe",
+            platform,
+            server: "10.77.0.1:80".parse().unwrap(),
+        }
+    }
+
+    #[test]
+    fn uefi_leaves_by_exit_1_and_a_bios_by_its_first_disk() {
+        assert_eq!(
+            local(&target(Platform::Efi), "flashed"),
+            "#!ipxe\necho bty: booting the disk: flashed\nexit 1\n"
+        );
+        assert_eq!(
+            local(&target(Platform::Bios), "flashed"),
+            "#!ipxe\necho bty: booting the disk: flashed\nsanboot --no-describe --drive 0x80 || exit 1\n"
+        );
+    }
+
+    #[test]
+    fn the_live_system_gets_its_card_server_pin_and_token() {
+        let details = Live {
+            api_port: 443,
+            pin: "ab".repeat(32),
+            token: "cd".repeat(80),
+            boot_id: "0192".into(),
+        };
+        let script = live(&target(Platform::Efi), "assigned debian:13", &details);
+        let kernel = script.lines().find(|line| line.starts_with("kernel ")).unwrap();
+        for part in [
+            "kernel http://10.77.0.1/live/vmlinuz?mac=52-54-00-77-00-01&boot=0192 initrd=initramfs.img ",
+            " BOOTIF=01-52-54-00-77-00-01 ",
+            " bty.server=10.77.0.1 ",
+            " bty.api=10.77.0.1:443 ",
+            " bty.mac=52-54-00-77-00-01 ",
+            " bty.boot=0192 ",
+            &format!(" bty.pin={} ", "ab".repeat(32)),
+            &format!(" bty.token={} ", "cd".repeat(80)),
+        ] {
+            assert!(kernel.contains(part), "{part:?} is missing in {kernel:?}");
+        }
+        // The smallest command line limit among what iPXE boots (x86 Linux before 2.06 had 255) is 2048 today.
+        assert!(kernel.len() < 2048);
+        let again: Vec<&str> = script.lines().skip_while(|line| *line != ":again").collect();
+        assert!(
+            again
+                .iter()
+                .any(|line| line.starts_with("chain --replace http://10.77.0.1/boot/script?"))
+        );
+    }
+
+    #[test]
+    fn every_script_ends_in_a_question_or_the_disk() {
+        let details = Live {
+            api_port: 443,
+            pin: String::new(),
+            token: String::new(),
+            boot_id: String::new(),
+        };
+        for platform in [Platform::Bios, Platform::Efi] {
+            let target = target(platform);
+            for script in [
+                first(target.server, "pxe"),
+                local(&target, "x"),
+                hold(&target, "x"),
+                live(&target, "x", &details),
+            ] {
+                assert!(script.starts_with("#!ipxe\n"), "{script}");
+                let last = script.trim_end().lines().last().unwrap();
+                assert!(last.starts_with("goto ") || last.contains("exit"), "{last}");
+                for stranding in ["shell", "prompt", "read ", "config"] {
+                    assert!(!script.contains(stranding), "{script}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn ports_and_mapped_addresses_are_written_as_clients_read_them() {
+        assert_eq!(host("10.0.0.1:80".parse().unwrap()), "10.0.0.1");
+        assert_eq!(host("10.0.0.1:8080".parse().unwrap()), "10.0.0.1:8080");
+        assert_eq!(host("[::ffff:10.0.0.1]:80".parse().unwrap()), "10.0.0.1");
+        assert_eq!(host("[fd00::1]:81".parse().unwrap()), "[fd00::1]:81");
+    }
+
+    proptest! {
+        #[test]
+        fn no_reason_gets_a_command_into_a_script(reason: String) {
+            let script = hold(&target(Platform::Bios), &reason);
+            prop_assert_eq!(script.lines().count(), 6);
+            for special in ["${", "&&", "||\necho", "#"] {
+                prop_assert!(!script.trim_start_matches("#!ipxe").contains(special));
+            }
+        }
+    }
+}

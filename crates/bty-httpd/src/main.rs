@@ -1,0 +1,7 @@
+//! The HTTP face of bty.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    bty_service::main::<bty_httpd::Httpd>()
+}

@@ -1,0 +1,150 @@
+//! Taking connections: bounded in number, with a time limit for requests' heads, drained at shutdown.
+
+use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+
+use axum::{Router, body::Body};
+use bty_service::{Context, RunError};
+use http::Request;
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto::Builder,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    time::timeout,
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+use crate::settings::Settings;
+
+/// How long a client may take to send a request's head, or to begin TLS.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// The most bytes of a request's head.
+const HEAD_BYTES: usize = 16 * 1024;
+/// Calls that one HTTP/2 connection may have under way.
+const STREAMS_PER_CONNECTION: u32 = 32;
+
+/// The two ends of the connection that a request came by; an extension of every request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Connection {
+    /// The client.
+    pub(crate) peer: SocketAddr,
+    /// The address and port that it reached us by.
+    pub(crate) local: SocketAddr,
+}
+
+/// An address that can't be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("listening on {address} for {name}; is another server there, or does the port need root?")]
+struct ListenError {
+    name: &'static str,
+    address: SocketAddr,
+    source: io::Error,
+}
+
+/// Listens: on systemd's socket of this name, or on an own one.
+pub(crate) async fn bind(
+    context: &Context<Settings>,
+    name: &'static str,
+    address: SocketAddr,
+) -> Result<TcpListener, RunError> {
+    let listener = match context.sockets.take(name).into_iter().next() {
+        Some(socket) => {
+            let listener = std::net::TcpListener::from(socket);
+            listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener))
+        }
+        None => TcpListener::bind(address).await,
+    };
+    Ok(listener.map_err(|source| ListenError { name, address, source })?)
+}
+
+/// Serves the router on the listener until shutdown.
+pub(crate) fn serve(
+    context: &Context<Settings>,
+    name: &'static str,
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    router: Router,
+) {
+    let places = Arc::new(Semaphore::new(context.settings.max_connections));
+    let shutdown = context.shutdown().clone();
+    let sessions = context.clone();
+    context.spawn(name, async move {
+        loop {
+            let place = Arc::clone(&places).acquire_owned().await?;
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = shutdown.cancelled() => return Ok(()),
+            };
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
+                // A client that went away, or no file descriptors for a moment: neither ends the daemon.
+                Err(problem) => {
+                    tracing::warn!(err = %problem, "taking a connection failed");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            };
+            let (tls, router, shutdown) = (tls.clone(), router.clone(), shutdown.clone());
+            sessions.spawn_session("connection", async move {
+                if let Err(problem) = session(stream, peer, tls, router, shutdown).await {
+                    tracing::debug!(%peer, err = %problem, "a connection ended");
+                }
+                drop(place);
+            });
+        }
+    });
+}
+
+async fn session(
+    stream: TcpStream,
+    peer: SocketAddr,
+    tls: Option<TlsAcceptor>,
+    router: Router,
+    shutdown: CancellationToken,
+) -> Result<(), RunError> {
+    stream.set_nodelay(true)?;
+    let connection = Connection { peer, local: stream.local_addr()? };
+    match tls {
+        None => http(stream, connection, router, shutdown).await,
+        Some(tls) => {
+            let stream = timeout(HEAD_TIMEOUT, tls.accept(stream)).await??;
+            http(stream, connection, router, shutdown).await
+        }
+    }
+}
+
+async fn http<S>(
+    stream: S,
+    connection: Connection,
+    router: Router,
+    shutdown: CancellationToken,
+) -> Result<(), RunError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(HEAD_BYTES.max(8192));
+    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(STREAMS_PER_CONNECTION);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(connection);
+        router.clone().oneshot(request.map(Body::new))
+    });
+    let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    tokio::select! {
+        ended = serving.as_mut() => ended,
+        () = shutdown.cancelled() => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    }
+}
