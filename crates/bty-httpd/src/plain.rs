@@ -78,7 +78,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/boot.ipxe", get(first_script))
         .route("/boot/script", get(boot_script))
         .route("/boot/failed", get(boot_failed))
-        .route("/boot/{folder}/autoexec.ipxe", get(autoexec))
+        .route("/autoexec.ipxe", get(autoexec))
         .route("/boot/{*path}", get(boot_file))
         .route("/live/{file}", get(live_file))
         .route("/images/{file}", get(image_file))
@@ -269,10 +269,14 @@ async fn boot_failed(
 
 async fn boot_file(
     State(shared): State<Arc<Shared>>,
+    connection: Asked,
     Path(path): Path<String>,
     method: Method,
     headers: HeaderMap,
 ) -> Response {
+    if path.rsplit('/').next() == Some("autoexec.ipxe") {
+        return autoexec(connection).await;
+    }
     shared.counters.files.get_or_create(&FileLabels { folder: "boot" }).inc();
     files::serve(&shared.folders.boot, &path, &method, &headers).await
 }
