@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -140,6 +140,19 @@ impl Program {
             tail(&text, 2000),
             tail(&complaint, 2000)
         )
+    }
+
+    /// Runs the program to its end with its standard output in the file `output`; an error unless it exits 0.
+    pub fn run_into(&self, output: &Path) -> Result<()> {
+        let file = File::create(output).with_context(|| format!("making {}", output.display()))?;
+        let mut command = self.command();
+        command.stdout(file).stderr(Stdio::piped());
+        let done = fork_from_lasting_thread(command)
+            .and_then(|child| Ok(child.wait_with_output()?))
+            .with_context(|| format!("running {}", self.name()))?;
+        let complaint = String::from_utf8_lossy(&done.stderr);
+        ensure!(done.status.success(), "{} ended with {}: {complaint}", self.name(), done.status);
+        Ok(())
     }
 
     /// Runs the program to its end and gives its status and output, whatever they are.

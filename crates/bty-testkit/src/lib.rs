@@ -4,6 +4,7 @@
 //! and what a killed test left behind is swept by the next one. Nothing sleeps except [`wait::until`], which waits for a
 //! condition. Most of it needs root, because namespaces and tap devices do; [`require_root`] says so.
 
+pub mod appliance;
 pub mod child;
 pub mod console;
 pub mod daemon;

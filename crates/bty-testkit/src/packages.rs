@@ -23,6 +23,7 @@ pub const LAB: &[&str] = &[
 
 /// What building the operating system images needs.
 pub const IMAGES: &[&str] = &[
+    "cpio",
     "debian-archive-keyring",
     "dosfstools",
     "e2fsprogs",
