@@ -234,6 +234,16 @@ impl Transfer {
         self.answered
     }
 
+    /// Whether nothing but the last window is missing: a client that falls silent now may well have the whole file.
+    pub fn is_in_last_window(&self) -> bool {
+        !self.offering && self.acked + u64::from(self.terms.window_blocks) >= self.blocks
+    }
+
+    /// What was agreed.
+    pub fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
     fn turn_away(&mut self, from: SocketAddr, datagram: &[u8]) {
         // RFC 1350 §4: a datagram from another TID gets ERROR 5 and changes nothing. An ERROR is never answered.
         let is_error = matches!(Answer::read(datagram), Some(Answer::Error(..)));

@@ -1,0 +1,7 @@
+//! The TFTP server of bty.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    bty_service::main::<bty_tftp::Tftp>()
+}
