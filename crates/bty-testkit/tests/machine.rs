@@ -12,6 +12,9 @@ use bty_testkit::{
 /// From power-on to a login takes 20 s of an emulated processor; the cores may be shared.
 const BOOT_TIMEOUT: Duration = Duration::from_mins(3);
 
+/// For what takes a second or two.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// A machine with a copy of `image` as its only disk.
 fn machine_with(image: &Path, firmware: Firmware, bus: DiskBus, folder: &Path) -> Result<Machine> {
     packages::ensure(packages::LAB)?;
@@ -35,10 +38,10 @@ fn boots_to_its_login(firmware: Firmware, bus: DiskBus, variant: &str) -> Result
 
     // What it is, as it says itself.
     machine.type_text("root\n")?;
-    machine.wait_for("# $", BOOT_TIMEOUT)?;
+    machine.wait_for("# $", PATIENCE)?;
     machine.type_text("echo \"units: $(systemctl is-system-running)\"; cat /etc/bty-lab\n")?;
-    machine.wait_for("units: running", BOOT_TIMEOUT)?;
-    machine.wait_for(&format!("\n{variant}\n"), BOOT_TIMEOUT)?;
+    machine.wait_for("units: running", PATIENCE)?;
+    machine.wait_for(&format!("\n{variant}\n"), PATIENCE)?;
     machine.power_off()
 }
 

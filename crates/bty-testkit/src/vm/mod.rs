@@ -10,9 +10,10 @@ mod spec;
 
 use std::{
     env, fs,
-    io::Write,
+    io::{self, Write},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -50,6 +51,8 @@ pub struct Machine {
 struct Running {
     qemu: Child,
     qmp: Qmp,
+    /// Kept open: QEMU drops what the guest hasn't taken yet when it is closed.
+    serial: UnixStream,
     since: Instant,
 }
 
@@ -138,7 +141,11 @@ impl Machine {
         }
         let mut qemu = program.spawn(&self.folder.join(format!("qemu-{}.log", self.cycles)))?;
         let qmp = Qmp::connect(&control, || check_alive(&mut qemu))?;
-        self.running = Some(Running { qemu, qmp, since });
+        let serial = UnixStream::connect(&serial).context("connecting to the serial port")?;
+        // What the machine prints is in the log; unread here it would fill the socket and hold the guest up.
+        let mut unread = serial.try_clone().context("sharing the serial port")?;
+        thread::spawn(move || io::copy(&mut unread, &mut io::sink()));
+        self.running = Some(Running { qemu, qmp, serial, since });
         Ok(())
     }
 
@@ -216,10 +223,9 @@ impl Machine {
     }
 
     /// Types on the serial port.
-    pub fn type_text(&self, text: &str) -> Result<()> {
-        let mut serial = UnixStream::connect(self.folder.join("serial.sock"))
-            .context("connecting to the serial port")?;
-        serial.write_all(text.as_bytes()).context("typing")
+    pub fn type_text(&mut self, text: &str) -> Result<()> {
+        let Some(running) = &mut self.running else { bail!("{} is off", self.spec.name) };
+        running.serial.write_all(text.as_bytes()).context("typing")
     }
 
     fn execute(&mut self, command: &str, arguments: &serde_json::Value) -> Result<()> {

@@ -261,9 +261,9 @@ impl MachineSpec {
     }
 }
 
-/// x86-64-v2. Debian 13's kernel dies on QEMU 7.2's `qemu64` (a null pointer in its crypto code), and `max` is a tenth slower,
-/// because C libraries then choose vector instructions that TCG emulates dearly.
-const TCG_CPU: &str = "Nehalem";
+/// Not a smaller model, which would be a tenth quicker: on those without RDRAND (`qemu64`, `Nehalem`) Debian 13's kernel dies on
+/// QEMU 7.2 now and then, with a broken stack in `extract_entropy`.
+const TCG_CPU: &str = "max";
 
 /// Where the disks begin in QEMU's boot order; network cards come before or after them.
 const FIRST_DISK_BOOT_INDEX: usize = 50;

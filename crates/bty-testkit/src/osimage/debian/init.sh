@@ -14,6 +14,7 @@ done
 
 find_root() {
     for entry in /sys/class/block/*/uevent; do
+        [ -e "$entry" ] || continue
         while read -r line; do
             if [ "$line" = "PARTNAME=$label" ]; then
                 entry=${entry%/uevent}
