@@ -39,6 +39,12 @@ const DRIVERS: &[&str] = &[
     "ahci",
 ];
 
+/// `nokaslr`, `mitigations`, `audit`, `cryptomgr` and `lsm` each spare an emulated processor up to a second. With the serial
+/// port's size given, systemd doesn't wait for a terminal that would tell it. After a panic the machine says so and resets at once.
+const KERNEL_ARGUMENTS: &str = "console=ttyS0,115200 quiet loglevel=3 panic=-1 net.ifnames=0 nokaslr \
+    mitigations=off audit=0 cryptomgr.notests lsm=capability systemd.tty.rows.console=25 \
+    systemd.tty.columns.console=80 systemd.tty.rows.ttyS0=25 systemd.tty.columns.ttyS0=80";
+
 /// Units that cost time at each boot and that a machine of the lab has no use for.
 const MASKED_UNITS: &[&str] = &[
     "apt-daily-upgrade.timer",
@@ -131,14 +137,12 @@ pub(super) fn build_disk(variant: &str, base: &Path, output: &Path, work: &Path)
     let banner = debian_banner(variant);
     write_into(&root, work, "issue", &format!("\n{banner}\n\n"))?;
     write_into(&root, work, "bty-lab", &format!("{variant}\n"))?;
-    // panic=-1: a machine that can't go on says so and starts anew at once.
     let grub_script = format!(
         "serial --unit=0 --speed=115200\n\
          terminal_output serial\n\
          echo {HOSTNAME}: loading {variant}\n\
          search --no-floppy --label {label} --set=root\n\
-         linux /boot/vmlinuz root=PARTLABEL={label} console=ttyS0,115200 quiet loglevel=3 \
-           net.ifnames=0 nokaslr mitigations=off audit=0 cryptomgr.notests panic=-1\n\
+         linux /boot/vmlinuz root=PARTLABEL={label} {KERNEL_ARGUMENTS}\n\
          initrd /boot/initrd.img\n\
          boot\n"
     );
