@@ -261,9 +261,10 @@ impl MachineSpec {
     }
 }
 
-/// Not a smaller model, which would be a tenth quicker: on those without RDRAND (`qemu64`, `Nehalem`) Debian 13's kernel dies on
-/// QEMU 7.2 now and then, with a broken stack in `extract_entropy`.
-const TCG_CPU: &str = "max";
+/// x86-64-v2, because with `max` C libraries choose vector instructions that TCG emulates dearly. Without cmpxchg16b, because
+/// QEMU 7.2 now and then leaves garbage in the flags after it: one start in ten of a 6.12 kernel, which allocates memory by
+/// that instruction, ended in a double fault in `__kmalloc`; none of forty did without.
+const TCG_CPU: &str = "Nehalem,cx16=off";
 
 /// Where the disks begin in QEMU's boot order; network cards come before or after them.
 const FIRST_DISK_BOOT_INDEX: usize = 50;
