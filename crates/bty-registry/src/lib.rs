@@ -1,1 +1,23 @@
 //! The system of record: machines, images, runs, events, and what a machine does next.
+//!
+//! [`store`] is the database and the only module that speaks SQL; [`decide`] is pure and says what a machine does next;
+//! [`work`] changes records, in transactions of the store and by decisions; [`serve`] is the contract's services; [`access`]
+//! says who may call them. Nothing else in bty opens the database or writes the image store.
+
+mod access;
+mod change;
+mod daemon;
+mod decide;
+mod metrics;
+mod problem;
+mod record;
+mod rules;
+mod serve;
+mod settings;
+mod store;
+mod view;
+mod work;
+
+pub use access::UserNames;
+pub use daemon::Registry;
+pub use settings::Settings;

@@ -1,0 +1,171 @@
+//! The daemon: opens the store, opens the doors, and lets time pass.
+
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use bty_api::{
+    agent::v1::agent_service_server::AgentServiceServer,
+    registry::v1::{
+        boot_service_server::BootServiceServer, event_service_server::EventServiceServer,
+        machine_service_server::MachineServiceServer, run_service_server::RunServiceServer,
+        token_service_server::TokenServiceServer,
+    },
+    types::v1::Action,
+};
+use bty_service::{Context, Daemon, RunError, door::Gatekeeper};
+use tonic::service::Routes;
+
+use crate::{
+    access::{Access, Tokens, Users},
+    decide::{Asker, what_next},
+    metrics::Metrics,
+    problem::Problem,
+    serve::{Agents, Boots, Events, Machines, Runs, Shared, TokenKeeper},
+    settings::Settings,
+    store::Store,
+    work::sweep,
+};
+
+/// How often runs are looked at whose agents are silent.
+const SWEEP_EVERY: Duration = Duration::from_secs(5);
+/// How often old events are removed.
+const PRUNE_EVERY: Duration = Duration::from_hours(1);
+/// How often what is counted from the database is counted again.
+const COUNT_EVERY: Duration = Duration::from_secs(15);
+
+/// The system of record.
+#[derive(Debug)]
+pub struct Registry;
+
+impl Daemon for Registry {
+    const NAME: &'static str = "registry";
+    const PROGRAM: &'static str = "bty-registry";
+    const ABOUT: &'static str =
+        "The system of record: machines, images, runs, and what a machine does next";
+    type Settings = Settings;
+
+    fn check(settings: &Settings) -> Result<(), String> {
+        settings.check()
+    }
+
+    async fn start(context: Context<Settings>) -> Result<(), RunError> {
+        let settings = Arc::clone(&context.settings);
+        let metrics = Metrics::new(&mut context.metrics());
+        let commits = metrics.clone();
+        let store =
+            Store::open(&context.paths.state, settings.rules(), move |took| commits.commit(took))?;
+        let known = store.read(|snapshot| Ok::<_, Problem>(snapshot.tokens()?)).await?;
+        let tokens = Arc::new(Tokens::new(known, store.clone()));
+        let users = Users::resolve(&settings.users, &settings.operators_group);
+        let access = Arc::new(Access::new(users, Arc::clone(&tokens)));
+        let shutdown = context.shutdown().clone();
+        let shared =
+            Shared { store: store.clone(), access: Arc::clone(&access), tokens, metrics, shutdown };
+
+        let gatekeeper: Arc<dyn Gatekeeper> = access;
+        context.open_unix_door(routes(&shared), Arc::clone(&gatekeeper)).await?;
+        if let Some(address) = settings.tcp_address()? {
+            context.open_tcp_door(address, routes(&shared), gatekeeper).await?;
+        }
+        context.spawn("sweep", pass_time(shared.clone(), Arc::clone(&settings)));
+        context.spawn("counts", count(shared.clone()));
+        let machines = store
+            .read(|snapshot| Ok::<_, Problem>(snapshot.count_machines(SystemTime::now())?.0))
+            .await?;
+        context.ready(format!("{machines} machines are known")).await;
+        Ok(())
+    }
+}
+
+fn routes(shared: &Shared) -> Routes {
+    Routes::new(MachineServiceServer::new(Machines(shared.clone())))
+        .add_service(RunServiceServer::new(Runs(shared.clone())))
+        .add_service(EventServiceServer::new(Events(shared.clone())))
+        .add_service(TokenServiceServer::new(TokenKeeper(shared.clone())))
+        .add_service(BootServiceServer::new(Boots(shared.clone())))
+        .add_service(AgentServiceServer::new(Agents(shared.clone())))
+}
+
+/// Sweeps and prunes until the daemon ends, and then closes the database.
+async fn pass_time(shared: Shared, settings: Arc<Settings>) -> Result<(), RunError> {
+    let started = SystemTime::now();
+    let mut sweeps = tokio::time::interval(SWEEP_EVERY);
+    let mut prunes = tokio::time::interval(PRUNE_EVERY);
+    sweeps.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = sweeps.tick() => {
+                shared.store.write(move |transaction| sweep(transaction, started)).await?;
+            }
+            _ = prunes.tick() => prune(&shared, &settings).await?,
+            () = shared.shutdown.cancelled() => break,
+        }
+    }
+    shared.store.close().await;
+    Ok(())
+}
+
+async fn prune(shared: &Shared, settings: &Settings) -> Result<(), Problem> {
+    let keep = settings.event_retention_count;
+    let days = Duration::from_hours(24)
+        .saturating_mul(u32::try_from(settings.event_retention_days).unwrap_or(u32::MAX));
+    let oldest = SystemTime::now().checked_sub(days).unwrap_or(SystemTime::UNIX_EPOCH);
+    let removed = shared
+        .store
+        .write(move |transaction| Ok::<_, Problem>(transaction.prune_events(keep, oldest)?))
+        .await?;
+    if removed > 0 {
+        tracing::info!(removed, "old events were removed");
+    }
+    Ok(())
+}
+
+/// Counts machines and runs for the metrics.
+async fn count(shared: Shared) -> Result<(), RunError> {
+    let mut ticks = tokio::time::interval(COUNT_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = shared.shutdown.cancelled() => return Ok(()),
+        }
+        let reading = shared.store.read(|snapshot| {
+            let now = SystemTime::now();
+            let mut next = Vec::new();
+            for machine in snapshot.machines()? {
+                let around = snapshot.surroundings(&machine.intent)?;
+                next.push(
+                    what_next(&machine.intent, &machine.observed, &around, Asker::PowerOn, now)
+                        .action,
+                );
+            }
+            Ok::<_, Problem>((next, snapshot.count_runs()?))
+        });
+        let (next, runs) = reading.await?;
+        let actions = [
+            (Action::Local, "local"),
+            (Action::Flash, "flash"),
+            (Action::Inventory, "inventory"),
+            (Action::Hold, "hold"),
+        ];
+        for (action, word) in actions {
+            let count = next.iter().filter(|&&next| next == action).count();
+            shared.metrics.machines(word, i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        for (state, count) in runs {
+            shared.metrics.runs(state, count);
+        }
+    }
+}
+
+/// Where the image store is.
+pub(crate) fn store_dir(settings: &Settings, state: &std::path::Path) -> PathBuf {
+    if settings.store_dir.as_os_str().is_empty() {
+        state.join("images")
+    } else {
+        settings.store_dir.clone()
+    }
+}

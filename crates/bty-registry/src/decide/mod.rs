@@ -1,0 +1,189 @@
+//! What a machine does next.
+//!
+//! [`what_next`] is pure, total and the only place that decides: recorded state and the time go in, an action and the reason
+//! come out. Every request for a decision, by a boot script, by an agent's check-in or by a person, is answered by it.
+//!
+//! | policy | next boot |
+//! |---|---|
+//! | `local` | the disk |
+//! | `flash-once` | flash, where this generation has not been flashed; else the disk |
+//! | `flash-always` | flash; then one power-on from the disk; then flash again |
+//! | `inventory` | report the hardware, once in this generation; else the disk |
+//!
+//! Work that can't be done, has failed for a reason that stays, or was begun too often without an end, becomes a hold: never
+//! silently a boot of a disk that is not what the operator wants.
+
+mod explain;
+#[cfg(test)]
+mod tests;
+
+use std::time::{Duration, SystemTime};
+
+use bty_api::types::v1::Action;
+use bty_types::{ImageId, Policy};
+
+use crate::record::{Failure, Intent, Observed, RunState};
+
+pub(crate) use explain::explain;
+
+/// A power-on whose agent has not checked in yet counts as under way for so long.
+pub(crate) const COMING_UP: Duration = Duration::from_mins(3);
+
+/// What a decision rests on beside intent and observation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Surroundings {
+    /// What the assigned image resolves to now.
+    pub image: Resolved,
+    /// How often work may be begun without being finished.
+    pub max_attempts: u32,
+}
+
+/// What the assigned image resolves to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Resolved {
+    /// No image is assigned.
+    Unset,
+    /// The store has no image of this name or id.
+    Absent,
+    /// The store has it.
+    Present(ImageId),
+}
+
+/// Who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asker<'a> {
+    /// A power-on that has just begun, or a person who wants to know what it would be told.
+    PowerOn,
+    /// The agent in the live system of this boot, at a check-in.
+    Agent {
+        /// The boot id of its boot script.
+        boot_id: &'a str,
+    },
+}
+
+/// What a machine does next, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Decision {
+    /// What it does.
+    pub action: Action,
+    /// Why, in one sentence.
+    pub reason: String,
+}
+
+impl Decision {
+    fn new(action: Action, reason: impl Into<String>) -> Self {
+        Self { action, reason: reason.into() }
+    }
+}
+
+/// Decides what a machine does next.
+pub(crate) fn what_next(
+    intent: &Intent,
+    observed: &Observed,
+    around: &Surroundings,
+    asker: Asker<'_>,
+    now: SystemTime,
+) -> Decision {
+    let generation = intent.generation;
+    let finished = observed.finished_generation >= generation;
+    let work = match intent.policy {
+        Policy::Local => return Decision::new(Action::Local, "the policy is local"),
+        Policy::Inventory if finished => {
+            return Decision::new(Action::Local, "the hardware is on record");
+        }
+        Policy::Inventory => Decision::new(Action::Inventory, "the hardware is not on record yet"),
+        Policy::FlashOnce if finished => {
+            let reason = format!("generation {generation} is flashed");
+            return Decision::new(Action::Local, reason);
+        }
+        Policy::FlashOnce => {
+            Decision::new(Action::Flash, format!("generation {generation} is not flashed yet"))
+        }
+        Policy::FlashAlways if !finished => {
+            Decision::new(Action::Flash, format!("generation {generation} is not flashed yet"))
+        }
+        Policy::FlashAlways if observed.disk_turn_at.is_none() => {
+            return Decision::new(Action::Local, "it was flashed, and its disk has its one turn");
+        }
+        Policy::FlashAlways => Decision::new(Action::Flash, "its disk has had its one turn"),
+    };
+    if let Some(reason) = obstacle(intent, observed, around, work.action) {
+        return Decision::new(Action::Hold, reason);
+    }
+    let tries = closed_tries(observed, asker, now);
+    if tries >= around.max_attempts {
+        return Decision::new(Action::Hold, too_often(intent, observed, tries));
+    }
+    work
+}
+
+/// What makes this work impossible until somebody changes something.
+fn obstacle(
+    intent: &Intent,
+    observed: &Observed,
+    around: &Surroundings,
+    work: Action,
+) -> Option<String> {
+    if work == Action::Flash {
+        match (around.image, &intent.image) {
+            (Resolved::Unset, _) | (_, None) => {
+                return Some("no image is assigned: set one".into());
+            }
+            (Resolved::Absent, Some(image)) => {
+                return Some(format!(
+                    "the image {image} is not in the store: import it, or set another"
+                ));
+            }
+            (Resolved::Present(_), Some(_)) => {}
+        }
+        if intent.disk.is_none() {
+            return Some("no disk is chosen: set one".into());
+        }
+    }
+    let failure = current_failure(intent, observed)?;
+    is_lasting(&failure.reason).then(|| failure.message.clone())
+}
+
+/// The failure that stands in this generation's way.
+fn current_failure<'a>(intent: &Intent, observed: &'a Observed) -> Option<&'a Failure> {
+    observed.failure.as_ref().filter(|failure| failure.generation == intent.generation)
+}
+
+/// Whether a failure would come again at every try: it is about the disk or the image that was named, not about the way.
+pub(crate) fn is_lasting(reason: &str) -> bool {
+    reason.starts_with("DISK_") || reason.starts_with("IMAGE_") || reason == PROOF_MISMATCH
+}
+
+/// The disk does not hold the image after all of it was written.
+pub(crate) const PROOF_MISMATCH: &str = "PROOF_MISMATCH";
+
+/// Tries that have ended badly. The asker's own try is not one, nor is one that is still on its way: a repeated request of the
+/// same power-on must be told the same.
+fn closed_tries(observed: &Observed, asker: Asker<'_>, now: SystemTime) -> u32 {
+    let open = match (asker, &observed.open_boot_id) {
+        (_, None) => false,
+        (Asker::Agent { boot_id }, Some(open)) => boot_id == open,
+        (Asker::PowerOn, Some(open)) => {
+            let works = observed
+                .run
+                .as_ref()
+                .is_some_and(|run| run.state == RunState::Running && run.boot_id == *open);
+            works || is_coming_up(observed, now)
+        }
+    };
+    observed.attempts.saturating_sub(u32::from(open))
+}
+
+fn is_coming_up(observed: &Observed, now: SystemTime) -> bool {
+    let Some(attempt) = &observed.attempt else { return false };
+    // A clock that was set back makes it long ago, which is the safe side.
+    now.duration_since(attempt.at).is_ok_and(|since| since < COMING_UP)
+}
+
+fn too_often(intent: &Intent, observed: &Observed, tries: u32) -> String {
+    let times = if tries == 1 { "once".to_owned() } else { format!("{tries} times") };
+    match current_failure(intent, observed) {
+        Some(failure) => format!("failed {times}: {}", failure.message),
+        None => format!("failed {times}: it was started, but its agent did not check in"),
+    }
+}

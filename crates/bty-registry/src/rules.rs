@@ -1,0 +1,20 @@
+//! What the operator has set that records are judged by.
+
+use std::time::Duration;
+
+use bty_types::Policy;
+
+/// Settings that decisions and bounds rest on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Rules {
+    /// The policy of a machine that nobody knows.
+    pub unknown_policy: Policy,
+    /// How often work may be begun without being finished.
+    pub max_attempts: u32,
+    /// After so long without a word from its agent a run is lost.
+    pub lost_after: Duration,
+    /// Machines that may be known.
+    pub max_machines: u64,
+    /// Machines that may be discovered in a minute.
+    pub max_new_machines_per_minute: u64,
+}

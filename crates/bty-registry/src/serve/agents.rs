@@ -1,0 +1,186 @@
+//! `AgentService`, for bty-httpd, which has proved for which boot of which machine it speaks.
+
+use std::time::Duration;
+
+use bty_api::{
+    agent::v1::{
+        BootDiskPlan, CheckInRequest, CheckInResponse, FinishRequest, FinishResponse, FlashPlan,
+        HoldPlan, InventoryPlan, ReportProgressRequest, ReportProgressResponse,
+        agent_service_server::AgentService, check_in_response::Plan as WirePlan,
+        finish_request::Outcome as WireOutcome,
+    },
+    registry::v1 as wire,
+    types::v1::Hardware,
+};
+use prost::Message as _;
+use tokio::time::Instant;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::Shared;
+use crate::{
+    problem::Problem,
+    record::{FlashRecord, RunFailure},
+    work::{
+        Boot, CheckIn, Outcome, Plan, Progress, RETRY_AFTER, check_in, finish, report_progress,
+    },
+};
+
+/// Reports of one step that are recorded at most so often: watchers see enough, and the disk rests.
+const RECORD_EVERY: Duration = Duration::from_millis(500);
+/// Bytes of a hardware report.
+const HARDWARE_BYTES: usize = 256 * 1024;
+/// What a machine may have.
+const MOST_DISKS: usize = 256;
+const MOST_NICS: usize = 64;
+
+/// The service.
+#[derive(Debug)]
+pub(crate) struct Agents(pub(crate) Shared);
+
+#[tonic::async_trait]
+impl AgentService for Agents {
+    async fn check_in(
+        &self,
+        request: Request<CheckInRequest>,
+    ) -> Result<Response<CheckInResponse>, Status> {
+        let boot = boot(&request)?;
+        let CheckInRequest { hardware, agent_version, .. } = request.into_inner();
+        let hardware = bounded(hardware.ok_or(Problem::Missing("hardware"))?)?;
+        let said = CheckIn { hardware, agent_version };
+        let plan =
+            self.0.store.write(move |transaction| check_in(transaction, &boot, said)).await?;
+        // The token for the session is bty-httpd's to make.
+        Ok(Response::new(CheckInResponse { session_token: String::new(), plan: Some(shown(plan)) }))
+    }
+
+    async fn report_progress(
+        &self,
+        request: Request<Streaming<ReportProgressRequest>>,
+    ) -> Result<Response<ReportProgressResponse>, Status> {
+        let boot = boot(&request)?;
+        let mut reports = request.into_inner();
+        let mut recorded: Option<(String, Instant)> = None;
+        let mut waiting: Option<ReportProgressRequest> = None;
+        loop {
+            let report = tokio::select! {
+                report = reports.message() => report,
+                () = self.0.shutdown.cancelled() => {
+                    return Err(Status::unavailable("the registry is shutting down: report again"));
+                }
+            };
+            // An agent that breaks off ends the stream; what it said until then counts.
+            let Ok(Some(report)) = report else { break };
+            let is_due = recorded
+                .as_ref()
+                .is_none_or(|(step, at)| *step != report.step || at.elapsed() >= RECORD_EVERY);
+            if !is_due {
+                waiting = Some(report);
+                continue;
+            }
+            waiting = None;
+            recorded = Some((report.step.clone(), Instant::now()));
+            self.record(&boot, report).await?;
+        }
+        if let Some(last) = waiting {
+            self.record(&boot, last).await?;
+        }
+        Ok(Response::new(ReportProgressResponse {}))
+    }
+
+    async fn finish(
+        &self,
+        request: Request<FinishRequest>,
+    ) -> Result<Response<FinishResponse>, Status> {
+        let boot = boot(&request)?;
+        let FinishRequest { run_id, outcome } = request.into_inner();
+        let outcome = self::outcome(outcome.ok_or(Problem::Missing("outcome"))?)?;
+        let restart = self
+            .0
+            .store
+            .write(move |transaction| finish(transaction, &boot, &run_id, outcome))
+            .await?;
+        Ok(Response::new(FinishResponse { restart }))
+    }
+}
+
+impl Agents {
+    async fn record(&self, boot: &Boot, report: ReportProgressRequest) -> Result<(), Status> {
+        let ReportProgressRequest { run_id, step, done_bytes, total_bytes, disk } = report;
+        let boot = boot.clone();
+        let progress = Progress { run_id, step, done_bytes, total_bytes, disk };
+        self.0
+            .store
+            .write(move |transaction| report_progress(transaction, &boot, progress))
+            .await?;
+        Ok(())
+    }
+}
+
+/// The machine and boot that bty-httpd speaks for.
+fn boot<T>(request: &Request<T>) -> Result<Boot, Status> {
+    let text = |key| {
+        let value = request.metadata().get(key).and_then(|value| value.to_str().ok());
+        value.ok_or_else(|| {
+            Status::invalid_argument(format!("the metadata {key:?} is missing: bty-httpd sets it"))
+        })
+    };
+    let mac = text("x-bty-mac")?.parse().map_err(Problem::field("x-bty-mac"))?;
+    let id = text("x-bty-boot")?;
+    let is_id = (1..=64).contains(&id.len())
+        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    if !is_id {
+        return Err(
+            Problem::value("x-bty-boot", "a boot id has 1 to 64 letters, digits and '-'").into()
+        );
+    }
+    Ok(Boot { mac, id: id.to_owned() })
+}
+
+/// A hardware report is stored as it came, so its size is bounded.
+fn bounded(hardware: Hardware) -> Result<Hardware, Problem> {
+    if hardware.disks.len() > MOST_DISKS || hardware.nics.len() > MOST_NICS {
+        let reason = format!("it has more than {MOST_DISKS} disks or {MOST_NICS} network cards");
+        return Err(Problem::value("hardware", reason));
+    }
+    if hardware.encoded_len() > HARDWARE_BYTES {
+        return Err(Problem::value("hardware", format!("it has more than {HARDWARE_BYTES} bytes")));
+    }
+    Ok(hardware)
+}
+
+fn shown(plan: Plan) -> WirePlan {
+    match plan {
+        Plan::Flash { run_id, image, image_name, disk } => WirePlan::Flash(FlashPlan {
+            run_id,
+            disk: disk.to_string(),
+            image_id: image.id.to_string(),
+            index_digest: image.index_digest,
+            image_url: format!("/images/{}.img.zst", image.id.hex()),
+            raw_bytes: image.raw_bytes,
+            sector_bytes: image.sector_bytes,
+            image_name: image_name.to_string(),
+        }),
+        Plan::Inventory { run_id } => WirePlan::Inventory(InventoryPlan { run_id }),
+        Plan::BootDisk { reason } => WirePlan::BootDisk(BootDiskPlan { reason }),
+        Plan::Hold { reason } => WirePlan::Hold(HoldPlan {
+            reason,
+            retry_after: prost_types::Duration::try_from(RETRY_AFTER).ok(),
+        }),
+    }
+}
+
+fn outcome(outcome: WireOutcome) -> Result<Outcome, Problem> {
+    Ok(match outcome {
+        WireOutcome::Flashed(record) => Outcome::Flashed(FlashRecord {
+            proved_id: record.proved_id.parse().map_err(Problem::field("flashed.proved_id"))?,
+            fetched_bytes: record.fetched_bytes,
+            written_bytes: record.written_bytes,
+            zeroed_bytes: record.zeroed_bytes,
+            elapsed_ms: record.elapsed_ms,
+        }),
+        WireOutcome::Inventoried(_) => Outcome::Inventoried,
+        WireOutcome::Failed(wire::RunFailure { reason, message, agent_log, kernel_log }) => {
+            Outcome::Failed(RunFailure { reason, message, agent_log, kernel_log })
+        }
+    })
+}

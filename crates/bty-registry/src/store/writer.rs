@@ -1,0 +1,200 @@
+//! The writer thread.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::{Duration, Instant, SystemTime},
+};
+
+use rusqlite::Connection;
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+use super::{
+    open::{Doing, StoreError},
+    transaction::Transaction,
+};
+use crate::{change::Change, rules::Rules};
+
+/// Jobs that wait. Callers beyond wait for room, which holds back the network they serve.
+const QUEUE: usize = 1024;
+/// Jobs in one commit: they share one wait for the disk.
+const GROUP: usize = 64;
+
+/// Runs in the transaction, where there is one; returns whether its changes are to be kept, and whom to tell after the commit.
+type Job = Box<dyn FnOnce(Result<&mut Transaction<'_>, StoreError>) -> (bool, Answer) + Send>;
+/// Told how the commit went.
+type Answer = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+type Observe = Box<dyn Fn(Duration) + Send>;
+
+/// The thread that writes, and the way to it.
+#[derive(Debug)]
+pub(super) struct Writer {
+    jobs: Mutex<Option<mpsc::Sender<Job>>>,
+    ended: Mutex<Option<oneshot::Receiver<()>>>,
+}
+
+struct Thread {
+    connection: Connection,
+    rules: Rules,
+    changes: broadcast::Sender<Arc<Change>>,
+    observe: Observe,
+}
+
+impl Writer {
+    pub(super) fn start(
+        connection: Connection,
+        rules: Rules,
+        changes: broadcast::Sender<Arc<Change>>,
+        observe: Observe,
+    ) -> Result<Self, StoreError> {
+        let (jobs, queue) = mpsc::channel(QUEUE);
+        let (end, ended) = oneshot::channel();
+        let thread = Thread { connection, rules, changes, observe };
+        thread::Builder::new()
+            .name("store".into())
+            .spawn(move || {
+                thread.run(queue);
+                let _ = end.send(());
+            })
+            .map_err(StoreError::Thread)?;
+        Ok(Self { jobs: Mutex::new(Some(jobs)), ended: Mutex::new(Some(ended)) })
+    }
+
+    fn jobs(&self) -> Result<mpsc::Sender<Job>, StoreError> {
+        let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        jobs.clone().ok_or(StoreError::Closed)
+    }
+
+    pub(super) async fn write<T, E>(
+        &self,
+        job: impl FnOnce(&mut Transaction<'_>) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        let (answer, answered) = oneshot::channel();
+        let job: Job = Box::new(move |transaction| {
+            let outcome = transaction.map_err(E::from).and_then(job);
+            let keep = outcome.is_ok();
+            let tell: Answer = Box::new(move |committed| {
+                // Nobody listens where the caller went away meanwhile.
+                let _ = answer.send(match committed {
+                    Ok(()) => outcome,
+                    Err(problem) => outcome.and(Err(problem.into())),
+                });
+            });
+            (keep, tell)
+        });
+        self.jobs()?.send(job).await.map_err(|_| StoreError::Closed)?;
+        // The answer is dropped unsent only where the job panicked.
+        answered.await.unwrap_or_else(|_| Err(StoreError::Job.into()))
+    }
+
+    pub(super) fn write_later(
+        &self,
+        job: impl FnOnce(&mut Transaction<'_>) -> Result<(), StoreError> + Send + 'static,
+    ) {
+        let job: Job = Box::new(move |transaction| {
+            let outcome = transaction.and_then(job);
+            if let Err(problem) = &outcome {
+                tracing::warn!(err = %bty_api::status::chain(problem), "a note was not recorded");
+            }
+            (outcome.is_ok(), Box::new(|_| {}))
+        });
+        if let Ok(jobs) = self.jobs() {
+            let _ = jobs.try_send(job);
+        }
+    }
+
+    pub(super) async fn close(&self) {
+        drop(self.jobs.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(ended) = ended {
+            let _ = ended.await;
+        }
+    }
+}
+
+impl Thread {
+    fn run(mut self, mut queue: mpsc::Receiver<Job>) {
+        let mut group = Vec::with_capacity(GROUP);
+        while queue.blocking_recv_many(&mut group, GROUP) > 0 {
+            self.commit(group.drain(..));
+        }
+        let closing =
+            self.connection.execute_batch("PRAGMA optimize; PRAGMA wal_checkpoint(TRUNCATE);");
+        if let Err(problem) = closing {
+            tracing::warn!(err = %problem, "closing the database left its log behind");
+        }
+    }
+
+    /// Runs a group of jobs in one SQL transaction, each in a savepoint of its own.
+    fn commit(&mut self, jobs: impl Iterator<Item = Job>) {
+        let started = Instant::now();
+        let now = SystemTime::now();
+        let mut answers = Vec::new();
+        let mut changes = Vec::new();
+        if let Err(problem) = self.connection.execute_batch("BEGIN IMMEDIATE") {
+            tracing::error!(err = %problem, "beginning a transaction failed");
+            for job in jobs {
+                let (_, answer) = job(Err(StoreError::Commit(problem.to_string())));
+                answer(Ok(()));
+            }
+            return;
+        }
+        for job in jobs {
+            let mut transaction = Transaction::new(&self.connection, &self.rules, now);
+            let done = catch_unwind(AssertUnwindSafe(|| run_job(job, &mut transaction)));
+            if let Ok((answer, outcome)) = done {
+                changes.extend(outcome);
+                answers.push(answer);
+            } else {
+                tracing::error!("a job in the database panicked; nothing of it was kept");
+                let _ = self.connection.execute_batch("ROLLBACK TO job; RELEASE job");
+            }
+        }
+        let committed = self.connection.execute_batch("COMMIT");
+        (self.observe)(started.elapsed());
+        match committed {
+            Ok(()) => {
+                for change in changes {
+                    // An error means that nobody watches.
+                    let _ = self.changes.send(Arc::new(change));
+                }
+                for answer in answers {
+                    answer(Ok(()));
+                }
+            }
+            Err(problem) => {
+                tracing::error!(err = %problem, "committing to the database failed");
+                let _ = self.connection.execute_batch("ROLLBACK");
+                for answer in answers {
+                    answer(Err(StoreError::Commit(problem.to_string())));
+                }
+            }
+        }
+    }
+}
+
+/// Runs one job in a savepoint; returns whom to answer and what to publish.
+fn run_job(job: Job, transaction: &mut Transaction<'_>) -> (Answer, Vec<Change>) {
+    let connection = transaction.connection();
+    if let Err(problem) = connection.execute_batch("SAVEPOINT job").doing("beginning a change") {
+        let (_, answer) = job(Err(problem));
+        return (answer, Vec::new());
+    }
+    let (keep, answer) = job(Ok(&mut *transaction));
+    let changes = if keep { transaction.changes() } else { Ok(Vec::new()) };
+    let end = if keep && changes.is_ok() { "RELEASE job" } else { "ROLLBACK TO job; RELEASE job" };
+    match (connection.execute_batch(end).doing("ending a change"), changes) {
+        (Ok(()), Ok(changes)) => (answer, changes),
+        (Err(problem), _) | (_, Err(problem)) => (refused(answer, problem), Vec::new()),
+    }
+}
+
+/// An answer that says that this job failed, however the commit of the group goes.
+fn refused(answer: Answer, problem: StoreError) -> Answer {
+    Box::new(move |_| answer(Err(problem)))
+}

@@ -1,0 +1,323 @@
+//! An agent says what its machine is and takes the plan.
+
+use std::time::{Duration, SystemTime};
+
+use bty_api::{
+    registry::v1::Contact,
+    types::v1::{Action, Hardware, Stage},
+};
+use bty_types::{DiskSelector, ImageSelector, MacAddr};
+use uuid::Uuid;
+
+use super::{
+    contact,
+    run_end::{self, Ended},
+};
+use crate::{
+    decide::{Asker, Decision, what_next},
+    problem::Problem,
+    record::{Image, LatestRun, Machine, NewEvent, Run, RunState},
+    store::Transaction,
+};
+
+/// Check-ins of one run: an agent that crashes again and again is not started for ever.
+const CHECK_INS_PER_RUN: u32 = 10;
+/// How long an agent waits before it asks again.
+pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// Which boot of which machine an agent speaks for, as bty-httpd has proved it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Boot {
+    /// The machine.
+    pub mac: MacAddr,
+    /// The boot id of its boot script.
+    pub id: String,
+}
+
+/// What an agent says when it checks in.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct CheckIn {
+    /// Its machine's hardware.
+    pub hardware: Hardware,
+    /// Its version.
+    pub agent_version: String,
+}
+
+/// What an agent is to do.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Plan {
+    /// Write an image.
+    Flash {
+        /// The run.
+        run_id: String,
+        /// The image.
+        image: Box<Image>,
+        /// As the wish names it.
+        image_name: ImageSelector,
+        /// The disk.
+        disk: DiskSelector,
+    },
+    /// Nothing more: the hardware is on record.
+    Inventory {
+        /// The run.
+        run_id: String,
+    },
+    /// Boot the disk.
+    BootDisk {
+        /// Why.
+        reason: String,
+    },
+    /// Wait and ask again.
+    Hold {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Takes a check-in: records the hardware, decides on the state as it is now, and begins or goes on with a run.
+pub(crate) fn check_in(
+    transaction: &mut Transaction<'_>,
+    boot: &Boot,
+    said: CheckIn,
+) -> Result<Plan, Problem> {
+    let now = transaction.now();
+    // The contacts of its boot may still be on their way.
+    let nothing_seen = Contact::default();
+    let Some(mut machine) = contact::known_or_new(transaction, boot.mac, &nothing_seen, "agent")?
+    else {
+        return Err(Problem::Full(
+            "too many machines are known or new; none more is taken in now".into(),
+        ));
+    };
+    machine.observed.hardware = Some(said.hardware);
+    machine.observed.hardware_at = Some(now);
+    let was_held = machine.observed.stage == Stage::Held;
+    let is_first = !was_held && machine.running().is_none();
+    machine.reached(Stage::Agent, now);
+    if is_first {
+        transaction.event(NewEvent {
+            kind: "agent.checked-in",
+            actor: "agent".into(),
+            mac: Some(boot.mac),
+            message: format!("its agent {} checked in", contact::printable(&said.agent_version)),
+            ..NewEvent::default()
+        })?;
+    }
+    let machine = transaction.put_machine(machine)?;
+    let machine = end_other_run(transaction, machine, boot)?;
+    let around = transaction.surroundings(&machine.intent)?;
+    let asker = Asker::Agent { boot_id: &boot.id };
+    let decision = what_next(&machine.intent, &machine.observed, &around, asker, now);
+    match decision.action {
+        Action::Flash | Action::Inventory => work(transaction, machine, boot, decision.action),
+        Action::Local => {
+            end_run(transaction, &machine, "SUPERSEDED", "the wish for the machine was changed")?;
+            stand(transaction, boot.mac, Stage::Local)?;
+            Ok(Plan::BootDisk { reason: decision.reason })
+        }
+        Action::Hold | Action::Unspecified => {
+            end_run(transaction, &machine, "SUPERSEDED", "the machine was told to wait")?;
+            hold(transaction, boot.mac, decision, was_held)
+        }
+    }
+}
+
+fn hold(
+    transaction: &mut Transaction<'_>,
+    mac: MacAddr,
+    decision: Decision,
+    was_held: bool,
+) -> Result<Plan, Problem> {
+    stand(transaction, mac, Stage::Held)?;
+    // It asks every few seconds: that is told once.
+    if !was_held {
+        transaction.event(NewEvent {
+            kind: "machine.held",
+            actor: "registry".into(),
+            mac: Some(mac),
+            message: format!("it waits: {}", decision.reason),
+            ..NewEvent::default()
+        })?;
+    }
+    Ok(Plan::Hold { reason: decision.reason })
+}
+
+fn stand(transaction: &mut Transaction<'_>, mac: MacAddr, stage: Stage) -> Result<(), Problem> {
+    if let Some(mut machine) = transaction.machine(mac)? {
+        machine.reached(stage, transaction.now());
+        transaction.put_machine(machine)?;
+    }
+    Ok(())
+}
+
+/// Ends a run that another boot of the machine began: that agent is gone.
+fn end_other_run(
+    transaction: &mut Transaction<'_>,
+    machine: Machine,
+    boot: &Boot,
+) -> Result<Machine, Problem> {
+    if machine.running().is_some_and(|run| run.boot_id != boot.id) {
+        end_run(
+            transaction,
+            &machine,
+            "RESTARTED",
+            "the machine was started again before the run had ended",
+        )?;
+    }
+    Ok(transaction.machine(boot.mac)?.unwrap_or(machine))
+}
+
+/// Ends the run under way, if one is.
+fn end_run(
+    transaction: &mut Transaction<'_>,
+    machine: &Machine,
+    reason: &str,
+    message: &str,
+) -> Result<(), Problem> {
+    let Some(latest) = machine.running() else { return Ok(()) };
+    let Some(run) = transaction.run(&latest.id)? else { return Ok(()) };
+    run_end::end(transaction, run, Ended::lost(reason, message), "registry")
+}
+
+/// Begins a run, or goes on with the one that this boot has begun.
+fn work(
+    transaction: &mut Transaction<'_>,
+    machine: Machine,
+    boot: &Boot,
+    action: Action,
+) -> Result<Plan, Problem> {
+    let assigned = match (action, &machine.intent.image, &machine.intent.disk) {
+        (Action::Flash, Some(name), Some(disk)) => {
+            let id = transaction.image_id(name)?;
+            let image = id.map(|id| transaction.image(id)).transpose()?.flatten();
+            let image = image.ok_or_else(|| Problem::NoImage(name.to_string()))?;
+            Some((image, name.clone(), disk.clone()))
+        }
+        _ => None,
+    };
+    let run = match going_on(
+        transaction,
+        &machine,
+        action,
+        assigned.as_ref().map(|(image, ..)| image),
+    )? {
+        Some(run) => run,
+        None => begin(transaction, machine, boot, action, assigned.as_ref())?,
+    };
+    Ok(match assigned {
+        Some((image, image_name, disk)) => {
+            Plan::Flash { run_id: run.id, image: Box::new(image), image_name, disk }
+        }
+        None => Plan::Inventory { run_id: run.id },
+    })
+}
+
+/// The run under way, where it still is what is wanted and its agent has not come back too often.
+fn going_on(
+    transaction: &mut Transaction<'_>,
+    machine: &Machine,
+    action: Action,
+    image: Option<&Image>,
+) -> Result<Option<Run>, Problem> {
+    let Some(latest) = machine.running() else { return Ok(None) };
+    let Some(mut run) = transaction.run(&latest.id)? else { return Ok(None) };
+    let is_wanted = run.action == action
+        && run.generation == machine.intent.generation
+        && run.image_id == image.map(|image| image.id);
+    if !is_wanted {
+        run_end::end(
+            transaction,
+            run,
+            Ended::lost("SUPERSEDED", "the wish for the machine was changed"),
+            "registry",
+        )?;
+        return Ok(None);
+    }
+    if run.check_ins >= CHECK_INS_PER_RUN {
+        let message = format!(
+            "its agent was started {CHECK_INS_PER_RUN} times in this run and never ended it"
+        );
+        run_end::end(transaction, run, Ended::lost("AGENT_RESTARTS", &message), "registry")?;
+        return Ok(None);
+    }
+    run.check_ins += 1;
+    run.heard_at = transaction.now();
+    transaction.put_run(&run)?;
+    transaction.event(NewEvent {
+        kind: "run.resumed",
+        actor: "agent".into(),
+        mac: Some(run.mac),
+        run_id: run.id.clone(),
+        image_id: run.image_id,
+        message: "its agent checked in again and goes on".into(),
+    })?;
+    Ok(Some(run))
+}
+
+fn begin(
+    transaction: &mut Transaction<'_>,
+    machine: Machine,
+    boot: &Boot,
+    action: Action,
+    assigned: Option<&(Image, ImageSelector, DiskSelector)>,
+) -> Result<Run, Problem> {
+    let now = transaction.now();
+    let mut machine = transaction.machine(boot.mac)?.unwrap_or(machine);
+    let run = new_run(boot, machine.intent.generation, action, assigned, now);
+    transaction.put_run(&run)?;
+    // The power-on counted when its script was given; a further try in the same boot counts by itself.
+    if machine.observed.open_boot_id.as_deref() != Some(boot.id.as_str()) {
+        machine.observed.attempts = machine.observed.attempts.saturating_add(1);
+        machine.observed.open_boot_id = Some(boot.id.clone());
+    }
+    machine.observed.run = Some(LatestRun {
+        id: run.id.clone(),
+        state: RunState::Running,
+        boot_id: boot.id.clone(),
+        percent: 0,
+    });
+    transaction.put_machine(machine)?;
+    let message = match assigned {
+        Some((_, name, disk)) => format!("began to flash {name} to the disk {disk}"),
+        None => "began to report the hardware".into(),
+    };
+    transaction.event(NewEvent {
+        kind: "run.started",
+        actor: "agent".into(),
+        mac: Some(boot.mac),
+        run_id: run.id.clone(),
+        image_id: run.image_id,
+        message,
+    })?;
+    Ok(run)
+}
+
+fn new_run(
+    boot: &Boot,
+    generation: u64,
+    action: Action,
+    assigned: Option<&(Image, ImageSelector, DiskSelector)>,
+    now: SystemTime,
+) -> Run {
+    Run {
+        id: Uuid::now_v7().to_string(),
+        mac: boot.mac,
+        boot_id: boot.id.clone(),
+        action,
+        generation,
+        state: RunState::Running,
+        image_id: assigned.map(|(image, ..)| image.id),
+        image: assigned.map(|(_, name, _)| name.to_string()).unwrap_or_default(),
+        disk_selector: assigned.map(|(.., disk)| disk.to_string()).unwrap_or_default(),
+        disk: None,
+        started_at: now,
+        ended_at: None,
+        heard_at: now,
+        check_ins: 1,
+        percent: 0,
+        steps: Vec::new(),
+        failure: None,
+        record: None,
+        revision: 0,
+    }
+}

@@ -1,0 +1,218 @@
+//! What the daemons on the boot path saw.
+
+use std::time::{Duration, SystemTime};
+
+use bty_api::{
+    convert::system_time,
+    registry::v1::Contact,
+    types::v1::{Action, BootPath, Stage},
+};
+use bty_types::{MacAddr, Policy};
+
+use crate::{
+    problem::Problem,
+    record::{Attempt, Machine, NewEvent},
+    store::Transaction,
+};
+
+/// Contacts in one report.
+pub(crate) const MAX_CONTACTS: usize = 1000;
+/// Characters of a detail that are kept.
+const DETAIL_CHARS: usize = 500;
+/// The window of the limit on new machines.
+const MINUTE: Duration = Duration::from_mins(1);
+
+/// Takes contacts in order, each once. Returns how many were new, and how many of those were dropped because their machine is
+/// not known and no more can be taken in.
+pub(crate) fn take_contacts(
+    transaction: &mut Transaction<'_>,
+    reporter: &str,
+    contacts: &[Contact],
+) -> Result<(usize, usize), Problem> {
+    let heard = transaction.heard_of(reporter)?;
+    let daemon = reporter.split('/').next().unwrap_or(reporter);
+    let mut last = heard;
+    let (mut taken, mut dropped) = (0, 0);
+    for contact in contacts.iter().filter(|contact| contact.sequence > heard) {
+        last = last.max(contact.sequence);
+        taken += 1;
+        // A reporter has parsed the address already. One contact that is wrong must not block the others behind it.
+        let Ok(mac) = contact.mac.parse() else {
+            tracing::warn!(
+                mac = contact.mac,
+                reporter,
+                "a contact without a MAC address was dropped"
+            );
+            continue;
+        };
+        let Some(machine) = known_or_new(transaction, mac, contact, daemon)? else {
+            dropped += 1;
+            continue;
+        };
+        take(transaction, machine, contact, daemon)?;
+    }
+    if last > heard {
+        transaction.heard(reporter, last)?;
+    }
+    if dropped > 0 {
+        tracing::warn!(
+            dropped,
+            reporter,
+            "contacts of unknown machines were dropped: too many are new"
+        );
+    }
+    Ok((taken, dropped))
+}
+
+/// The machine, made where it isn't known; `None` where no more can be taken in.
+pub(super) fn known_or_new(
+    transaction: &mut Transaction<'_>,
+    mac: MacAddr,
+    contact: &Contact,
+    actor: &str,
+) -> Result<Option<Machine>, Problem> {
+    if let Some(machine) = transaction.machine(mac)? {
+        return Ok(Some(machine));
+    }
+    let now = transaction.now();
+    let (known, new) = transaction.count_machines(now.checked_sub(MINUTE).unwrap_or(now))?;
+    let rules = transaction.rules();
+    if known >= rules.max_machines || new >= rules.max_new_machines_per_minute {
+        return Ok(None);
+    }
+    let machine = Machine::new(mac, rules.unknown_policy, now);
+    let at = if contact.address.is_empty() {
+        String::new()
+    } else {
+        format!(" at {}", printable(&contact.address))
+    };
+    let machine = transaction.put_machine(machine)?;
+    transaction.event(NewEvent {
+        kind: "machine.discovered",
+        actor: actor.to_owned(),
+        mac: Some(mac),
+        message: format!(
+            "saw {mac} for the first time{at}; its policy is {}",
+            machine.intent.policy
+        ),
+        ..NewEvent::default()
+    })?;
+    Ok(Some(machine))
+}
+
+fn take(
+    transaction: &mut Transaction<'_>,
+    mut machine: Machine,
+    contact: &Contact,
+    daemon: &str,
+) -> Result<(), Problem> {
+    let now = transaction.now();
+    // A reporter's clock is ours: it runs on the same machine. A time from the future would outlive every comparison.
+    let at = system_time(contact.at.as_ref()).filter(|&at| at <= now).unwrap_or(now);
+    let stage = stage(contact);
+    // A machine that waits asks every few seconds, each time anew: that is told once.
+    let is_new = machine.observed.stage != stage || contact.new_attempt && stage != Stage::Held;
+    machine.reached(stage, at);
+    if !contact.address.is_empty() {
+        machine.observed.address = printable(&contact.address);
+    }
+    if contact.stage() == Stage::Script {
+        take_script(&mut machine, contact, at);
+    }
+    let mac = machine.mac;
+    transaction.put_machine(machine)?;
+    if contact.failed || is_new {
+        transaction.event(NewEvent {
+            kind: if contact.failed { "boot.failed" } else { kind(stage) },
+            actor: daemon.to_owned(),
+            mac: Some(mac),
+            message: message(contact, stage),
+            ..NewEvent::default()
+        })?;
+    }
+    Ok(())
+}
+
+/// How far the machine is: a script that sends it to its disk or makes it wait is a stage of its own.
+fn stage(contact: &Contact) -> Stage {
+    match (contact.stage(), contact.action()) {
+        (Stage::Script, Action::Local) => Stage::Local,
+        (Stage::Script, Action::Hold) => Stage::Held,
+        (stage, _) => stage,
+    }
+}
+
+fn take_script(machine: &mut Machine, contact: &Contact, at: SystemTime) {
+    let action = contact.action();
+    let path = Some(contact.path()).filter(|&path| path != BootPath::Unspecified);
+    let earlier = machine.observed.attempt.take().filter(|_| !contact.new_attempt);
+    let is_work = is_work(action);
+    // The first request of a power-on counts. What a later one of the same power-on is told can differ: it counts where it
+    // is the first that is told to work.
+    let begins_work =
+        is_work && earlier.as_ref().is_none_or(|earlier| !self::is_work(earlier.action));
+    let mut paths = earlier.map(|earlier| earlier.paths).unwrap_or_default();
+    if let Some(path) = path.filter(|path| !paths.contains(path)) {
+        paths.push(path);
+    }
+    machine.observed.attempt = Some(Attempt { action, paths, at });
+    if begins_work {
+        machine.observed.attempts = machine.observed.attempts.saturating_add(1);
+    }
+    if is_work {
+        machine.observed.open_boot_id = Some(contact.boot_id.clone());
+    }
+    let has_its_turn = action == Action::Local && machine.intent.policy == Policy::FlashAlways;
+    if has_its_turn && machine.observed.disk_turn_at.is_none() {
+        machine.observed.disk_turn_at = Some(at);
+    }
+}
+
+pub(super) const fn is_work(action: Action) -> bool {
+    matches!(action, Action::Flash | Action::Inventory)
+}
+
+const fn kind(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Firmware => "boot.firmware",
+        Stage::BootProgram => "boot.program",
+        Stage::Ipxe => "boot.ipxe",
+        Stage::Script => "boot.script",
+        Stage::Kernel => "boot.kernel",
+        Stage::Initramfs => "boot.initramfs",
+        Stage::Local => "boot.local",
+        Stage::Held => "boot.held",
+        Stage::Agent | Stage::Writing | Stage::Proving | Stage::Finished => "boot.agent",
+        Stage::Unspecified => "boot.seen",
+    }
+}
+
+fn message(contact: &Contact, stage: Stage) -> String {
+    let detail: String = printable(&contact.detail).chars().take(DETAIL_CHARS).collect();
+    let what = match stage {
+        Stage::Firmware => "the firmware asks the network",
+        Stage::BootProgram => "it fetches its boot program",
+        Stage::Ipxe => "iPXE asks the network",
+        Stage::Script if contact.action() == Action::Inventory => {
+            "it is told to report its hardware"
+        }
+        Stage::Script => "it is told to flash",
+        Stage::Kernel => "it fetches the live kernel",
+        Stage::Initramfs => "it fetches the live system",
+        Stage::Local => "it is told to boot its disk",
+        Stage::Held => "it is told to wait",
+        Stage::Agent | Stage::Writing | Stage::Proving | Stage::Finished => "its agent is at work",
+        Stage::Unspecified => "it was seen",
+    };
+    match (detail.is_empty(), contact.failed) {
+        (true, false) => what.to_owned(),
+        (true, true) => format!("{what}, and that failed"),
+        (false, true) => detail,
+        (false, false) => format!("{what}: {detail}"),
+    }
+}
+
+/// Text from the network as one line.
+pub(super) fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(2 * DETAIL_CHARS).collect()
+}

@@ -1,0 +1,22 @@
+//! What changes a machine's record: the operator's update, contacts on the boot path, the agent's check-in, reports and end,
+//! and time that passes.
+//!
+//! Each is one function on a [`crate::store::Transaction`]: it reads records, asks `decide`, and writes what follows together
+//! with the events that tell of it. No SQL, no sockets, no clock but the transaction's.
+
+mod check_in;
+mod contact;
+mod finish;
+mod progress;
+mod run_end;
+mod sweep;
+#[cfg(test)]
+mod tests;
+mod update;
+
+pub(crate) use check_in::{Boot, CheckIn, Plan, RETRY_AFTER, check_in};
+pub(crate) use contact::{MAX_CONTACTS, take_contacts};
+pub(crate) use finish::{Outcome, finish};
+pub(crate) use progress::{Progress, report_progress};
+pub(crate) use sweep::sweep;
+pub(crate) use update::{Edit, Update, delete_machine, find_machine, update_machine};

@@ -1,0 +1,131 @@
+//! The end of a run, and what it means for its machine.
+
+use bty_api::types::v1::{Action, Stage};
+
+use crate::{
+    problem::Problem,
+    record::{Failure, FlashRecord, Flashed, Machine, NewEvent, Run, RunFailure, RunState},
+    store::Transaction,
+};
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Ended {
+    /// The image is on the disk, proved.
+    Flashed(FlashRecord),
+    /// The hardware is on record.
+    Inventoried,
+    /// It failed.
+    Failed(RunFailure),
+    /// Its agent is gone.
+    Lost(RunFailure),
+}
+
+impl Ended {
+    /// Its agent is gone, for this reason.
+    pub(super) fn lost(reason: &str, message: &str) -> Self {
+        Self::Lost(RunFailure {
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+            ..RunFailure::default()
+        })
+    }
+}
+
+/// Ends a run.
+pub(super) fn end(
+    transaction: &mut Transaction<'_>,
+    mut run: Run,
+    ended: Ended,
+    actor: &str,
+) -> Result<(), Problem> {
+    let now = transaction.now();
+    run.ended_at = Some(now);
+    if let Some(step) = run.steps.last_mut().filter(|step| step.ended_at.is_none()) {
+        step.ended_at = Some(now);
+    }
+    run.failure = None;
+    let (kind, message) = match ended {
+        Ended::Flashed(record) => {
+            run.record = Some(record);
+            run.state = RunState::Succeeded;
+            ("run.succeeded", format!("flashed and proved {}", record.proved_id))
+        }
+        Ended::Inventoried => {
+            run.state = RunState::Succeeded;
+            ("run.succeeded", "reported the hardware".into())
+        }
+        Ended::Failed(failure) => {
+            run.state = RunState::Failed;
+            let message = format!("failed ({}): {}", failure.reason, failure.message);
+            run.failure = Some(failure);
+            ("run.failed", message)
+        }
+        Ended::Lost(failure) => {
+            run.state = RunState::Lost;
+            let message = format!("lost: {}", failure.message);
+            run.failure = Some(failure);
+            ("run.lost", message)
+        }
+    };
+    if run.state == RunState::Succeeded {
+        run.percent = 100;
+    }
+    transaction.put_run(&run)?;
+    if let Some(machine) = transaction.machine(run.mac)? {
+        let machine = after(machine, &run);
+        transaction.put_machine(machine)?;
+    }
+    transaction.event(NewEvent {
+        kind,
+        actor: actor.to_owned(),
+        mac: Some(run.mac),
+        run_id: run.id,
+        image_id: run.image_id,
+        message,
+    })?;
+    Ok(())
+}
+
+/// What the end of the run makes of its machine.
+fn after(mut machine: Machine, run: &Run) -> Machine {
+    let generation = machine.intent.generation;
+    let observed = &mut machine.observed;
+    if observed.open_boot_id.as_deref() == Some(run.boot_id.as_str()) {
+        observed.open_boot_id = None;
+    }
+    let serves_now = run.generation == generation;
+    match (&run.failure, run.state) {
+        (None, RunState::Succeeded) => {
+            observed.finished_generation = observed.finished_generation.max(run.generation);
+            if let Some(record) = run.record {
+                observed.flashed = run.ended_at.map(|at| Flashed { image: record.proved_id, at });
+                observed.disk_turn_at = None;
+            }
+            if serves_now {
+                observed.attempts = 0;
+                observed.failure = None;
+            }
+        }
+        (Some(failure), _) => {
+            if serves_now {
+                observed.failure = Some(Failure {
+                    generation: run.generation,
+                    reason: failure.reason.clone(),
+                    message: failure.message.clone(),
+                });
+            }
+            // What the disk held is gone: its blanking comes before everything else that is written.
+            if run.action == Action::Flash && run.steps.iter().any(|step| step.name != "gate") {
+                observed.flashed = None;
+            }
+        }
+        (None, _) => {}
+    }
+    if run.state == RunState::Succeeded
+        && let Some(at) = run.ended_at
+    {
+        machine.reached(Stage::Finished, at);
+    }
+    machine
+}
