@@ -1,0 +1,9 @@
+//! What firmware and operators rely on.
+
+mod decision_table;
+mod edk2;
+mod foreign_bytes;
+mod full_server;
+mod golden;
+mod packets;
+mod subnets;
