@@ -23,7 +23,12 @@ pub(crate) enum Packet {
 
 impl Client {
     pub(crate) fn new(server: SocketAddrV4) -> Self {
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        Self::at(server, Ipv4Addr::LOCALHOST)
+    }
+
+    /// A client at an address of its own.
+    pub(crate) fn at(server: SocketAddrV4, address: Ipv4Addr) -> Self {
+        let socket = UdpSocket::bind((address, 0)).unwrap();
         Self { socket, server }
     }
 
@@ -43,7 +48,7 @@ impl Client {
     /// The next packet; `None` where none comes in this time.
     pub(crate) fn receive_within(&self, time: Duration) -> Option<(Packet, SocketAddr)> {
         self.socket.set_read_timeout(Some(time)).unwrap();
-        let mut buffer = [0; 65536];
+        let mut buffer = vec![0; 65536];
         match self.socket.recv_from(&mut buffer) {
             Ok((length, from)) => Some((Packet::read(&buffer[..length]), from)),
             Err(problem)

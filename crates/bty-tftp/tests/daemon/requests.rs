@@ -139,7 +139,7 @@ fn what_is_not_served_is_refused_with_the_right_error() {
 fn a_client_is_answered_from_the_address_that_it_asked() {
     let server = Server::with(&["tftp.listen=\"0.0.0.0:0\""]);
     server.write_bytes("a.efi", 700);
-    for address in [Ipv4Addr::new(127, 0, 0, 1), Ipv4Addr::new(127, 9, 8, 7)] {
+    for address in [Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 9, 8, 7)] {
         let client = Client::new(SocketAddrV4::new(address, server.address.port()));
         for file in ["a.efi", "absent"] {
             client.request(file, &[]);

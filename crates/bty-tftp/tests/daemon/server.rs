@@ -50,8 +50,13 @@ impl Server {
         self.dir.path().join("root")
     }
 
+    /// The folder below which all daemons have their sockets.
+    pub(crate) fn run_dir(&self) -> PathBuf {
+        self.dir.path().join("run")
+    }
+
     pub(crate) fn api_socket(&self) -> PathBuf {
-        self.dir.path().join("run/tftp/api.sock")
+        self.run_dir().join("tftp/api.sock")
     }
 
     /// Puts a file into the folder.
