@@ -1,7 +1,6 @@
 //! The daemon: opens the store, opens the doors, and lets time pass.
 
 use std::{
-    path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -10,20 +9,22 @@ use bty_api::{
     agent::v1::agent_service_server::AgentServiceServer,
     registry::v1::{
         boot_service_server::BootServiceServer, event_service_server::EventServiceServer,
-        machine_service_server::MachineServiceServer, run_service_server::RunServiceServer,
-        token_service_server::TokenServiceServer,
+        image_service_server::ImageServiceServer, machine_service_server::MachineServiceServer,
+        run_service_server::RunServiceServer, token_service_server::TokenServiceServer,
     },
     types::v1::Action,
 };
 use bty_service::{Context, Daemon, RunError, door::Gatekeeper};
+use tokio::sync::{Mutex, Semaphore};
 use tonic::service::Routes;
 
 use crate::{
     access::{Access, Tokens, Users},
     decide::{Asker, what_next},
+    images::{Fetcher, Folder, Importer},
     metrics::Metrics,
     problem::Problem,
-    serve::{Agents, Boots, Events, Machines, Runs, Shared, TokenKeeper},
+    serve::{Agents, Boots, Events, Images, Machines, Runs, Shared, TokenKeeper},
     settings::Settings,
     store::Store,
     work::sweep,
@@ -65,10 +66,16 @@ impl Daemon for Registry {
         let shared =
             Shared { store: store.clone(), access: Arc::clone(&access), tokens, metrics, shutdown };
 
+        let importer = importer(&settings, &context, &shared).await?;
+        let images = || Images {
+            shared: shared.clone(),
+            importer: Arc::clone(&importer),
+            context: context.clone(),
+        };
         let gatekeeper: Arc<dyn Gatekeeper> = access;
-        context.open_unix_door(routes(&shared), Arc::clone(&gatekeeper)).await?;
+        context.open_unix_door(routes(&shared, images()), Arc::clone(&gatekeeper)).await?;
         if let Some(address) = settings.tcp_address()? {
-            context.open_tcp_door(address, routes(&shared), gatekeeper).await?;
+            context.open_tcp_door(address, routes(&shared, images()), gatekeeper).await?;
         }
         context.spawn("sweep", pass_time(shared.clone(), Arc::clone(&settings)));
         context.spawn("counts", count(shared.clone()));
@@ -80,12 +87,13 @@ impl Daemon for Registry {
     }
 }
 
-fn routes(shared: &Shared) -> Routes {
+fn routes(shared: &Shared, images: Images) -> Routes {
     Routes::new(MachineServiceServer::new(Machines(shared.clone())))
         .add_service(RunServiceServer::new(Runs(shared.clone())))
         .add_service(EventServiceServer::new(Events(shared.clone())))
         .add_service(TokenServiceServer::new(TokenKeeper(shared.clone())))
         .add_service(BootServiceServer::new(Boots(shared.clone())))
+        .add_service(ImageServiceServer::new(images))
         .add_service(AgentServiceServer::new(Agents(shared.clone())))
 }
 
@@ -161,11 +169,30 @@ async fn count(shared: Shared) -> Result<(), RunError> {
     }
 }
 
-/// Where the image store is.
-pub(crate) fn store_dir(settings: &Settings, state: &std::path::Path) -> PathBuf {
-    if settings.store_dir.as_os_str().is_empty() {
-        state.join("images")
+/// Opens the image store, and removes what imports left in it that did not end.
+async fn importer(
+    settings: &Settings,
+    context: &Context<Settings>,
+    shared: &Shared,
+) -> Result<Arc<Importer>, RunError> {
+    let path = if settings.store_dir.as_os_str().is_empty() {
+        context.paths.state.join("images")
     } else {
         settings.store_dir.clone()
+    };
+    let folder = Folder::open(path)?;
+    let images = shared.store.read(|snapshot| Ok::<_, Problem>(snapshot.images()?)).await?;
+    for missing in folder.sweep(&images.iter().map(|image| image.id).collect())? {
+        tracing::error!(image = %missing, "the file of an image is gone: import it again");
     }
+    Ok(Arc::new(Importer {
+        folder,
+        import_dirs: settings.import_dirs.clone(),
+        max_image_bytes: settings.max_image_bytes,
+        store: shared.store.clone(),
+        metrics: shared.metrics.clone(),
+        fetcher: Fetcher::default(),
+        permits: Semaphore::new(settings.max_imports),
+        placing: Mutex::default(),
+    }))
 }

@@ -3,6 +3,7 @@
 mod agents;
 mod boot;
 mod events;
+mod images;
 mod machines;
 mod runs;
 mod tokens;
@@ -23,6 +24,7 @@ use crate::{
 pub(crate) use agents::Agents;
 pub(crate) use boot::Boots;
 pub(crate) use events::Events;
+pub(crate) use images::Images;
 pub(crate) use machines::Machines;
 pub(crate) use runs::Runs;
 pub(crate) use tokens::TokenKeeper;

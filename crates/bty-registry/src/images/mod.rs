@@ -1,0 +1,17 @@
+//! The image store: files that are written here and nowhere else.
+//!
+//! An import runs on a thread of its own and writes to a file that nobody sees; only what is whole, checked and on the disk gets
+//! its name, and only then its row in the database. Whatever ends an import before that (an error, a client that goes away, the
+//! daemon's end, a power cut) leaves nothing behind: the file goes at once, or when the registry starts again.
+
+mod feed;
+mod fetch;
+mod files;
+mod import;
+mod problem;
+
+pub(crate) use feed::{Feed, Feeder, feed};
+pub(crate) use fetch::{Fetcher, url};
+pub(crate) use files::Folder;
+pub(crate) use import::{ImportEvent, Importer, Job, Origin, events};
+pub(crate) use problem::ImportProblem;

@@ -1,0 +1,139 @@
+//! Why an import fails.
+
+use std::{io, path::PathBuf};
+
+use bty_api::status;
+use bty_image::{
+    import::ImportError,
+    source::{FinishError, SourceError},
+};
+use bty_types::ErrorKind;
+use tonic::Status;
+
+use crate::problem::Problem;
+
+/// Why an import fails.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum ImportProblem {
+    /// The file lies elsewhere.
+    #[error("the file {} is below none of the folders that images may be imported from ({allowed}); see import_dirs", path.display())]
+    Outside {
+        /// The file.
+        path: PathBuf,
+        /// Where files may lie.
+        allowed: String,
+    },
+    /// The file can't be opened.
+    #[error("opening {}", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// It is a folder, device or pipe.
+    #[error("{} is not a regular file", path.display())]
+    NotAFile {
+        /// What it is not.
+        path: PathBuf,
+    },
+    /// The server that has the image can't be reached, or breaks off.
+    #[error("fetching {url}")]
+    Fetch {
+        /// The URL.
+        url: String,
+        /// Why.
+        source: reqwest::Error,
+    },
+    /// The server that has the image says no.
+    #[error("fetching {url}: the server answered {status}")]
+    Answer {
+        /// The URL.
+        url: String,
+        /// What it said.
+        status: reqwest::StatusCode,
+    },
+    /// It can't be read as an image.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// It can't be imported.
+    #[error(transparent)]
+    Import(#[from] ImportError),
+    /// The store can't be written.
+    #[error("{doing}")]
+    Files {
+        /// What was being done.
+        doing: String,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The record can't be written.
+    #[error(transparent)]
+    Record(#[from] Problem),
+    /// The thread that imported is gone.
+    #[error("the import ended without a result; the log says more")]
+    Thread,
+}
+
+impl ImportProblem {
+    /// Something in the store that can't be done.
+    pub(super) fn files(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Files { doing: doing.into(), source }
+    }
+
+    /// What kind of failure this is.
+    pub(crate) fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Outside { .. } => ErrorKind::Denied,
+            Self::Open { source, .. } => match source.kind() {
+                io::ErrorKind::NotFound => ErrorKind::NotFound,
+                io::ErrorKind::PermissionDenied => ErrorKind::Denied,
+                _ => ErrorKind::Unavailable,
+            },
+            Self::NotAFile { .. } => ErrorKind::InvalidInput,
+            Self::Fetch { .. } => ErrorKind::Unavailable,
+            Self::Answer { status, .. } => match status.as_u16() {
+                404 | 410 => ErrorKind::NotFound,
+                401 | 403 => ErrorKind::Denied,
+                _ => ErrorKind::Unavailable,
+            },
+            Self::Source(problem) => problem.kind(),
+            Self::Import(problem) => problem.kind(),
+            Self::Files { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                ErrorKind::Exhausted
+            }
+            Self::Files { .. } | Self::Thread => ErrorKind::Internal,
+            Self::Record(problem) => problem.kind(),
+        }
+    }
+
+    /// The word for programs.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::Outside { .. } => "SOURCE_OUTSIDE",
+            Self::Open { .. } | Self::Fetch { .. } | Self::Answer { .. } => "SOURCE_UNREACHABLE",
+            Self::NotAFile { .. } | Self::Source(_) => "SOURCE_UNSUPPORTED",
+            Self::Import(problem) => match problem {
+                ImportError::Read { .. } | ImportError::NoDisk(_) => "SOURCE_DAMAGED",
+                ImportError::Finish(FinishError::Checksum { .. }) => "CHECKSUM_MISMATCH",
+                ImportError::Finish(FinishError::Read(_)) => "SOURCE_UNREACHABLE",
+                ImportError::TooLarge(_) => "IMAGE_TOO_LARGE",
+                ImportError::WrongId { .. } => "ID_MISMATCH",
+                ImportError::Cancelled => "CANCELLED",
+                ImportError::Write(_) | ImportError::Start(_) => "STORE",
+            },
+            Self::Files { .. } | Self::Thread => "STORE",
+            Self::Record(problem) => problem.reason(),
+        }
+    }
+}
+
+impl From<ImportProblem> for Status {
+    fn from(problem: ImportProblem) -> Self {
+        match problem {
+            ImportProblem::Record(problem) => problem.into(),
+            problem => status::from_error(problem.kind(), problem.reason(), &problem),
+        }
+    }
+}
