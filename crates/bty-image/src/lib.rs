@@ -1,1 +1,14 @@
-//! An image as bytes: reading every source format, the seekable container, its chunk index.
+//! An image as bytes.
+//!
+//! [`source`] reads every format that images come in, as a stream of raw disk bytes; [`import`] turns that stream into the
+//! [`container`], one seekable zstd file with an index that proves itself; [`inspect`] says what is in an image. Nothing here
+//! knows disks, networks or machines, and everything works in bounded memory on bytes that anybody may have made.
+
+pub mod container;
+pub mod import;
+pub mod inspect;
+pub mod source;
+
+mod read_at;
+
+pub use read_at::ReadAt;

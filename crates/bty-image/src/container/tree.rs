@@ -1,0 +1,124 @@
+//! BLAKE3's tree over a disk's chunks: values of chunks, and the id that they merge to.
+
+use blake3::hazmat::{HasherExt, Mode, merge_subtrees_non_root, merge_subtrees_root};
+use bty_types::ImageId;
+
+/// A BLAKE3 chaining value.
+pub(crate) type ChainingValue = [u8; 32];
+
+/// The chaining value of the chunk with these bytes at this offset of the disk. `is_whole_disk` where the disk is this one chunk:
+/// then it is the disk's BLAKE3.
+///
+/// The offset is a multiple of the chunk size, which is a power of two of at least 64 KiB, and the chunk is no longer than that.
+pub fn chunk_value(bytes: &[u8], offset: u64, is_whole_disk: bool) -> [u8; 32] {
+    if is_whole_disk {
+        return *blake3::hash(bytes).as_bytes();
+    }
+    let mut hasher = blake3::Hasher::new();
+    hasher.set_input_offset(offset);
+    hasher.update(bytes);
+    hasher.finalize_non_root()
+}
+
+/// The id of a disk whose chunks have these values, in order. There is at least one.
+pub(super) fn merge(values: &[ChainingValue]) -> ImageId {
+    match split(values) {
+        None => ImageId::new(values.first().copied().unwrap_or_default()),
+        Some((left, right)) => {
+            merge_subtrees_root(&subtree(left), &subtree(right), Mode::Hash).into()
+        }
+    }
+}
+
+fn subtree(values: &[ChainingValue]) -> ChainingValue {
+    match split(values) {
+        None => values.first().copied().unwrap_or_default(),
+        Some((left, right)) => merge_subtrees_non_root(&subtree(left), &subtree(right), Mode::Hash),
+    }
+}
+
+/// The left subtree is the largest power of two that leaves something for the right one (BLAKE3 paper, section 2.1); the
+/// depth is that of the tree, at most 32. `None` for a single value.
+fn split(values: &[ChainingValue]) -> Option<(&[ChainingValue], &[ChainingValue])> {
+    let last = values.len().checked_sub(1).filter(|&last| last > 0)?;
+    values.split_at_checked(1 << last.ilog2())
+}
+
+/// Collects the values of what a disk really holds, in any order, and says what id that is.
+#[derive(Debug, Clone)]
+pub struct Proof {
+    values: Vec<Option<ChainingValue>>,
+}
+
+impl Proof {
+    /// For a disk of so many chunks.
+    pub fn new(chunks: u64) -> Self {
+        Self { values: vec![None; usize::try_from(chunks).unwrap_or(usize::MAX)] }
+    }
+
+    /// The chunk with this number has this value ([`chunk_value`]).
+    pub fn add(&mut self, chunk: u64, value: [u8; 32]) {
+        if let Some(slot) = usize::try_from(chunk).ok().and_then(|chunk| self.values.get_mut(chunk))
+        {
+            *slot = Some(value);
+        }
+    }
+
+    /// The id of what the disk holds; `None` unless every chunk was added.
+    pub fn id(self) -> Option<ImageId> {
+        let values: Vec<ChainingValue> = self.values.into_iter().collect::<Option<_>>()?;
+        (!values.is_empty()).then(|| merge(&values))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const CHUNK: usize = 64 * 1024;
+
+    fn id_by_chunks(bytes: &[u8]) -> Option<ImageId> {
+        let chunks = bytes.len().div_ceil(CHUNK);
+        let mut proof = Proof::new(chunks as u64);
+        // Backwards, since any order must do.
+        for (number, chunk) in bytes.chunks(CHUNK).enumerate().collect::<Vec<_>>().into_iter().rev()
+        {
+            proof.add(number as u64, chunk_value(chunk, (number * CHUNK) as u64, chunks == 1));
+        }
+        proof.id()
+    }
+
+    #[test]
+    fn chunks_merge_to_what_b3sum_prints() {
+        for chunks in 1..=17 {
+            for odd in [0, 1, 511, CHUNK - 1] {
+                let bytes: Vec<u8> =
+                    (0..chunks * CHUNK - odd).map(|at| u8::try_from(at % 251).unwrap()).collect();
+                assert_eq!(
+                    id_by_chunks(&bytes),
+                    Some(blake3::hash(&bytes).into()),
+                    "{chunks} chunks less {odd}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_proof_needs_every_chunk() {
+        let mut proof = Proof::new(2);
+        proof.add(1, [1; 32]);
+        proof.add(9, [1; 32]);
+        assert_eq!(proof.id(), None);
+        assert_eq!(Proof::new(0).id(), None);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn any_disk_has_the_id_that_b3sum_prints(bytes in proptest::collection::vec(any::<u8>(), 1..6 * CHUNK)) {
+            prop_assert_eq!(id_by_chunks(&bytes), Some(blake3::hash(&bytes).into()));
+        }
+    }
+}

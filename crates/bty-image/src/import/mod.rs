@@ -1,0 +1,147 @@
+//! Import: a source becomes a container, on all cores, in bounded memory.
+//!
+//! One thread reads raw bytes, workers hash and compress chunks, and the caller's thread writes frames in order. Buffers go round:
+//! there are a few per worker, so memory does not grow with the image. The caller owns the destination and throws it away
+//! after an error.
+
+mod pipeline;
+mod worker;
+
+use std::{
+    io::{self, Write},
+    sync::atomic::AtomicBool,
+    thread,
+};
+
+use bty_types::{ErrorKind, ImageId};
+
+use crate::{
+    container::{CHUNK_BYTES, Index},
+    inspect::Inspection,
+    source::{FinishError, Format, Source},
+};
+
+/// How to import.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Chunk size in bytes: a power of two from 64 KiB to 1 MiB.
+    pub chunk_bytes: u32,
+    /// zstd's level.
+    pub level: i32,
+    /// Worker threads; at least one.
+    pub workers: usize,
+    /// A raw disk of more bytes is refused: a decompression bomb, or a mistake.
+    pub max_raw_bytes: u64,
+    /// The id that the image must turn out to have.
+    pub expect_id: Option<ImageId>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            chunk_bytes: CHUNK_BYTES,
+            level: 3,
+            workers: thread::available_parallelism().map_or(1, usize::from),
+            max_raw_bytes: 1 << 40,
+            expect_id: None,
+        }
+    }
+}
+
+/// How far an import has come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes of the source read.
+    pub source_bytes: u64,
+    /// Size of the source, where it is known.
+    pub source_total_bytes: Option<u64>,
+    /// Bytes of the raw disk seen.
+    pub raw_bytes: u64,
+    /// Bytes of the container written.
+    pub container_bytes: u64,
+}
+
+/// What an import made.
+#[derive(Debug)]
+pub struct Summary {
+    /// The container's index; it has the id.
+    pub index: Index,
+    /// Size of the container in bytes.
+    pub container_bytes: u64,
+    /// The source's format.
+    pub format: Format,
+    /// What is in the image.
+    pub inspection: Inspection,
+}
+
+/// An import that failed. The destination holds rubbish.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportError {
+    /// The source can't be read, is cut off or damaged.
+    #[error("reading the image after {raw_bytes} bytes of its disk")]
+    Read {
+        /// How far it was good.
+        raw_bytes: u64,
+        /// Why it went no further.
+        source: io::Error,
+    },
+    /// The source is whole and not what it should be.
+    #[error("checking the image's source")]
+    Finish(#[from] FinishError),
+    /// The destination can't be written.
+    #[error("writing the image to the store")]
+    Write(#[source] io::Error),
+    /// The image is larger than allowed.
+    #[error("the image's disk has over {0} bytes, which is the most that is allowed")]
+    TooLarge(u64),
+    /// No disk has such a size.
+    #[error(
+        "the image's disk has {0} bytes, which is no number of 512-byte sectors: it is no disk image, or cut off"
+    )]
+    NoDisk(u64),
+    /// It is another image.
+    #[error("the image is {found}, and {wanted} was asked for")]
+    WrongId {
+        /// What was asked for.
+        wanted: ImageId,
+        /// What it is.
+        found: ImageId,
+    },
+    /// Somebody called it off.
+    #[error("the import was cancelled")]
+    Cancelled,
+    /// A thread or compressor could not be had.
+    #[error("starting the import")]
+    Start(#[source] io::Error),
+}
+
+impl ImportError {
+    /// What sort of failure it is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Read { source, .. } if source.kind() == io::ErrorKind::InvalidData => {
+                ErrorKind::InvalidInput
+            }
+            Self::Read { .. } => ErrorKind::Unavailable,
+            Self::Finish(problem) => problem.kind(),
+            Self::Write(problem) if problem.kind() == io::ErrorKind::StorageFull => {
+                ErrorKind::Exhausted
+            }
+            Self::Write(_) | Self::Start(_) => ErrorKind::Internal,
+            Self::TooLarge(_) | Self::NoDisk(_) => ErrorKind::InvalidInput,
+            Self::WrongId { .. } => ErrorKind::Corrupt,
+            Self::Cancelled => ErrorKind::Cancelled,
+        }
+    }
+}
+
+/// Imports a source into a container. `progress` is called after each chunk; `cancelled` is looked at before each.
+pub fn import(
+    source: Source,
+    destination: &mut impl Write,
+    options: &Options,
+    cancelled: &AtomicBool,
+    progress: impl FnMut(Progress),
+) -> Result<Summary, ImportError> {
+    pipeline::run(source, destination, options, cancelled, progress)
+}

@@ -1,0 +1,108 @@
+//! Which format a source is in, by its first bytes.
+
+use super::SourceError;
+
+/// A format that is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// The disk's bytes themselves; a hybrid ISO is one.
+    Raw,
+    /// gzip (RFC 1952), one member or several.
+    Gzip,
+    /// xz, one stream or several.
+    Xz,
+    /// Zstandard (RFC 8878), one frame or several; bty's container too.
+    Zstd,
+    /// bzip2, one stream or several.
+    Bzip2,
+    /// QEMU's copy-on-write format, version 2 or 3.
+    Qcow2,
+}
+
+impl Format {
+    /// What people call it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Raw => "raw",
+            Self::Gzip => "gzip",
+            Self::Xz => "xz",
+            Self::Zstd => "zstd",
+            Self::Bzip2 => "bzip2",
+            Self::Qcow2 => "qcow2",
+        }
+    }
+}
+
+const CONVERT: &str = "convert it first: qemu-img convert -O qcow2 IN OUT";
+const EXTRACT: &str = "extract the disk image from it first";
+
+/// Formats that are known and not read: magic, offset, name, advice.
+const REFUSED: [(&[u8], usize, &str, &str); 10] = [
+    (b"KDMV", 0, "a VMDK", CONVERT),
+    (b"# Disk DescriptorFile", 0, "a VMDK descriptor", CONVERT),
+    (b"vhdxfile", 0, "a VHDX", CONVERT),
+    (b"conectix", 0, "a VHD", CONVERT),
+    (b"\x7f\x10\xda\xbe", 64, "a VDI", CONVERT),
+    (b"PK\x03\x04", 0, "a zip archive", EXTRACT),
+    (b"ustar", 257, "a tar archive", EXTRACT),
+    (b"7z\xbc\xaf\x27\x1c", 0, "a 7z archive", EXTRACT),
+    (b"\x04\x22\x4d\x18", 0, "packed with lz4", "unpack it first: lz4 -d IN OUT"),
+    (b"LZIP", 0, "packed with lzip", "unpack it first: lzip -d IN"),
+];
+
+/// Whether these first bytes are a qcow2's.
+pub(super) fn is_qcow2(head: &[u8]) -> bool {
+    head.starts_with(b"QFI\xfb")
+}
+
+/// The format of a source with these first bytes.
+pub(super) fn format(head: &[u8]) -> Result<Format, SourceError> {
+    if head.is_empty() {
+        return Err(SourceError::Empty);
+    }
+    for (magic, offset, what, advice) in REFUSED {
+        if head.get(offset..).is_some_and(|rest| rest.starts_with(magic)) {
+            return Err(SourceError::Unsupported { what, advice });
+        }
+    }
+    Ok(if head.starts_with(b"\x1f\x8b\x08") {
+        Format::Gzip
+    } else if head.starts_with(b"\xfd7zXZ\0") {
+        Format::Xz
+    } else if head.starts_with(b"\x28\xb5\x2f\xfd") || is_skippable_zstd(head) {
+        Format::Zstd
+    } else if head.starts_with(b"BZh") && head.get(4..10) == Some(b"1AY&SY") {
+        Format::Bzip2
+    } else if is_qcow2(head) {
+        Format::Qcow2
+    } else {
+        Format::Raw
+    })
+}
+
+/// pzstd begins its files with a skippable frame (RFC 8878 section 3.1.2).
+fn is_skippable_zstd(head: &[u8]) -> bool {
+    matches!(head, [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_read_is_refused_by_name() {
+        for (magic, offset, what, _) in REFUSED {
+            let mut head = vec![0; 512];
+            head.splice(offset..offset + magic.len(), magic.iter().copied());
+            let shown = format(&head).unwrap_err().to_string();
+            assert!(shown.contains(what), "{shown}");
+        }
+    }
+
+    #[test]
+    fn a_disk_is_whatever_is_nothing_else() {
+        assert_eq!(format(&[0; 512]).unwrap(), Format::Raw);
+        assert_eq!(format(b"BZh9 is the beginning of a text").unwrap(), Format::Raw);
+        assert!(matches!(format(b""), Err(SourceError::Empty)));
+    }
+}
