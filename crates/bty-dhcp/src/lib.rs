@@ -1,3 +1,49 @@
 //! DHCP for netboot: a proxy beside the LAN's own server, or a full server.
+//!
+//! [`engine`] decides, pure. Around it: `server` moves packets between the sockets and the engine, `interfaces` knows our own
+//! addresses, `journal` keeps leases on disk before they are told, `history` remembers what was answered and why, `contacts`
+//! tells the registry how far machines have come, `service` answers `btyctl`.
 
 pub mod engine;
+
+mod contacts;
+mod history;
+mod interfaces;
+mod journal;
+mod metrics;
+mod server;
+mod service;
+mod settings;
+mod socket;
+
+use std::sync::Arc;
+
+use bty_api::dhcp::v1::dhcp_service_server::DhcpServiceServer;
+use bty_service::{Context, Daemon, RunError, door::LocalOnly};
+use tonic::service::Routes;
+
+pub use settings::{ReservationSettings, Settings, SubnetSettings};
+
+/// The daemon.
+#[derive(Debug)]
+pub struct Dhcp;
+
+impl Daemon for Dhcp {
+    const NAME: &'static str = "dhcp";
+    const PROGRAM: &'static str = "bty-dhcp";
+    const ABOUT: &'static str = "Tells machines that netboot where to boot from.";
+    type Settings = Settings;
+
+    fn check(settings: &Settings) -> Result<(), String> {
+        settings.rules().map(drop).map_err(|problem| problem.to_string())
+    }
+
+    async fn start(context: Context<Settings>) -> Result<(), RunError> {
+        let (shared, status) = server::start(&context, Self::PROGRAM)?;
+        let service = service::Service { shared, context: context.clone() };
+        let services = Routes::new(DhcpServiceServer::new(service));
+        context.open_unix_door(services, Arc::new(LocalOnly)).await?;
+        context.ready(status).await;
+        Ok(())
+    }
+}

@@ -68,6 +68,8 @@ pub struct Answer {
     pub boot_file: String,
     /// Why this answer: one sentence.
     pub reason: String,
+    /// Why a client that netboots got an address but nothing to boot.
+    pub no_boot: Option<Silence>,
 }
 
 impl Verdict {

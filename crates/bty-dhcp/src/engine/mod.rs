@@ -220,20 +220,28 @@ impl Engine {
             refusal: "",
         };
         let reply = answering.reply()?;
-        let answer = Answer { message, leased: None, boot_file: boot.file, reason: boot.reason };
+        let answer = Answer {
+            message,
+            leased: None,
+            boot_file: boot.file,
+            reason: boot.reason,
+            no_boot: None,
+        };
         Ok((Verdict::Answered(answer), Some(reply), Vec::new()))
     }
 
     /// Port 67 as the LAN's own server: everybody gets an address, and who netboots a boot file with it.
     fn full(&mut self, desk: &Desk<'_>, asked: &Asked<'_>, may_boot: bool) -> Decided {
-        let (boot, boot_reason) = match self.booter.decide(asked, self.mode, ServerPort::Dhcp) {
-            _ if !may_boot => (None, Silence::ToldNotTo.to_string()),
-            Ok(boot) => {
-                let reason = boot.reason.clone();
-                (Some(boot), reason)
-            }
-            Err(Silence::PlainClient) => (None, "a lease without boot options".to_owned()),
-            Err(silence) => (None, silence.to_string()),
+        let (boot, no_boot) = match self.booter.decide(asked, self.mode, ServerPort::Dhcp) {
+            _ if !may_boot => (None, Some(Silence::ToldNotTo)),
+            Ok(boot) => (Some(boot), None),
+            Err(Silence::PlainClient) => (None, None),
+            Err(silence) => (None, Some(silence)),
+        };
+        let boot_reason = match (&boot, &no_boot) {
+            (Some(boot), _) => boot.reason.clone(),
+            (None, Some(silence)) => silence.to_string(),
+            (None, None) => "a lease without boot options".to_owned(),
         };
         let decided = desk.decide(&mut self.leases, &self.subnets);
         let changes = decided.changes;
@@ -257,7 +265,7 @@ impl Engine {
         let verdict = match &reply {
             Ok(_) => {
                 let boot_file = boot.map(|boot: Boot| boot.file).unwrap_or_default();
-                Verdict::Answered(Answer { message, leased, boot_file, reason })
+                Verdict::Answered(Answer { message, leased, boot_file, reason, no_boot })
             }
             Err(silence) => Verdict::Silent(silence.clone()),
         };
