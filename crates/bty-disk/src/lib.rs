@@ -1,1 +1,14 @@
-//! A disk as a thing: discovery, identity, the safety gate, aligned I/O.
+//! A disk as a thing: what disks there are ([`discover`]), which one is meant ([`select`]), whether it may be written
+//! ([`gate`]), and how its bytes are read and written ([`device`]).
+//!
+//! Discovery reads the kernel's own view (`/sys`, `/proc`) and needs no udev, so it works in an initramfs. Selection and gate are
+//! functions of what was discovered. Nothing here knows images or networks.
+
+pub mod device;
+pub mod discover;
+pub mod gate;
+pub mod select;
+
+mod disk;
+
+pub use disk::Disk;

@@ -1,0 +1,135 @@
+//! Reading and writing a disk's bytes, past the page cache.
+
+use std::{
+    fs::File,
+    io::{self, Seek, SeekFrom},
+    os::unix::fs::{FileExt, FileTypeExt},
+    path::{Path, PathBuf},
+};
+
+use bty_types::ErrorKind;
+use rustix::fs::{Mode, OFlags, open};
+
+/// A disk's bytes. Offsets and lengths are multiples of the sector, buffers are aligned ([`bty_sys::AlignedBuf`]); several threads
+/// read and write at a time.
+pub trait Target: Sync {
+    /// Size in bytes.
+    fn size_bytes(&self) -> u64;
+
+    /// Logical sector size in bytes.
+    fn sector_bytes(&self) -> u32;
+
+    /// Writes all of the bytes.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+
+    /// Fills the buffer from the device itself.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+
+    /// Makes a range read as zeros.
+    fn zero(&self, offset: u64, bytes: u64) -> io::Result<()>;
+
+    /// Returns when everything that was written would survive a power cut.
+    fn flush(&self) -> io::Result<()>;
+}
+
+/// A block device, held so that nobody else mounts it.
+#[derive(Debug)]
+pub struct BlockDevice {
+    file: File,
+    size_bytes: u64,
+    sector_bytes: u32,
+}
+
+/// A device that can't be opened for writing.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// It is none.
+    #[error("{} is no block device", path.display())]
+    NotABlockDevice {
+        /// What was named.
+        path: PathBuf,
+    },
+    /// The kernel refuses.
+    #[error("opening {} for writing", path.display())]
+    Open {
+        /// The device.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+impl OpenError {
+    /// What sort of failure it is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NotABlockDevice { .. } => ErrorKind::InvalidInput,
+            Self::Open { source, .. } => match source.kind() {
+                io::ErrorKind::NotFound => ErrorKind::NotFound,
+                io::ErrorKind::PermissionDenied => ErrorKind::Denied,
+                io::ErrorKind::ResourceBusy => ErrorKind::Precondition,
+                _ => ErrorKind::Unavailable,
+            },
+        }
+    }
+
+    /// A word for programs.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::NotABlockDevice { .. } => "NOT_A_BLOCK_DEVICE",
+            Self::Open { source, .. } if source.kind() == io::ErrorKind::ResourceBusy => {
+                "DISK_IN_USE"
+            }
+            Self::Open { .. } => "DISK_OPEN",
+        }
+    }
+}
+
+impl BlockDevice {
+    /// Opens a device past the page cache (`O_DIRECT`) and for us alone: with `O_EXCL` the kernel refuses a device that is mounted
+    /// or held, and refuses to mount it while we have it.
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        let failed = |source| OpenError::Open { path: path.to_owned(), source };
+        let metadata = std::fs::metadata(path).map_err(failed)?;
+        if !metadata.file_type().is_block_device() {
+            return Err(OpenError::NotABlockDevice { path: path.to_owned() });
+        }
+        let flags = OFlags::RDWR | OFlags::DIRECT | OFlags::EXCL | OFlags::CLOEXEC;
+        let mut file: File =
+            open(path, flags, Mode::empty()).map_err(|problem| failed(problem.into()))?.into();
+        let size_bytes = file.seek(SeekFrom::End(0)).map_err(failed)?;
+        let (sector_bytes, _) = bty_sys::sector_sizes(&file).map_err(failed)?;
+        Ok(Self { file, size_bytes, sector_bytes })
+    }
+
+    /// Has the kernel look at the new partitions. A device that knows none (a loop device) keeps its old view, which harms nobody.
+    pub fn show_new_partitions(&self) {
+        let _ = bty_sys::reread_partitions(&self.file);
+    }
+}
+
+impl Target for BlockDevice {
+    fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    fn sector_bytes(&self) -> u32 {
+        self.sector_bytes
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.file.write_all_at(bytes, offset)
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.file.read_exact_at(buffer, offset)
+    }
+
+    fn zero(&self, offset: u64, bytes: u64) -> io::Result<()> {
+        bty_sys::zero_out(&self.file, offset, bytes)
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        self.file.sync_all()
+    }
+}

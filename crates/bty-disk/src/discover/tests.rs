@@ -1,0 +1,106 @@
+//! Discovery over trees of files such as the kernel shows.
+
+use tempfile::TempDir;
+
+use super::*;
+
+struct Tree(TempDir);
+
+impl Tree {
+    fn new() -> Self {
+        let tree = Self(tempfile::tempdir().unwrap());
+        tree.write("proc/self/mountinfo", "");
+        tree
+    }
+
+    fn write(&self, path: &str, content: impl AsRef<[u8]>) {
+        let path = self.0.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    fn disk(&self, name: &str, number: &str, sectors: u64) {
+        self.write(&format!("sys/class/block/{name}/size"), format!("{sectors}\n"));
+        self.write(&format!("sys/class/block/{name}/dev"), format!("{number}\n"));
+        self.write(&format!("sys/class/block/{name}/queue/logical_block_size"), "512\n");
+    }
+
+    fn partition(&self, disk: &str, name: &str, number: &str) {
+        self.write(&format!("sys/class/block/{disk}/{name}/partition"), "1\n");
+        self.write(&format!("sys/class/block/{disk}/{name}/dev"), format!("{number}\n"));
+        self.write(&format!("sys/class/block/{name}/partition"), "1\n");
+    }
+
+    fn disks(&self) -> Vec<Disk> {
+        System::at(self.0.path()).disks().unwrap()
+    }
+}
+
+#[test]
+fn a_virtio_an_nvme_and_a_scsi_disk_have_their_serials() {
+    let tree = Tree::new();
+    tree.disk("vda", "254:0", 8);
+    tree.write("sys/class/block/vda/serial", "S1");
+    tree.disk("nvme0n1", "259:0", 8);
+    tree.write("sys/class/block/nvme0n1/device/serial", "NV42                \n");
+    tree.write("sys/class/block/nvme0n1/device/model", "QEMU NVMe Ctrl      \n");
+    tree.write("sys/class/block/nvme0n1/wwid", "nvme.8086-1\n");
+    tree.disk("sda", "8:0", 8);
+    tree.write("sys/class/block/sda/device/vpd_pg80", b"\0\x80\0\x04WD-1");
+    tree.write("sys/class/block/sda/device/vendor", "ATA     \n");
+    tree.write("sys/class/block/sda/device/model", "WDC WD40\n");
+    let disks = tree.disks();
+    let got: Vec<_> = disks
+        .iter()
+        .map(|disk| (disk.path.as_str(), disk.serial.as_str(), disk.model.as_str()))
+        .collect();
+    assert_eq!(
+        got,
+        [
+            ("/dev/nvme0n1", "NV42", "QEMU NVMe Ctrl"),
+            ("/dev/sda", "WD-1", "WDC WD40"),
+            ("/dev/vda", "S1", "")
+        ]
+    );
+    assert_eq!(disks[0].wwn, "nvme.8086-1");
+    assert_eq!(disks[2].size_bytes, 8 * 512);
+}
+
+#[test]
+fn what_is_no_disk_is_not_listed_but_a_named_loop_device_is_found() {
+    let tree = Tree::new();
+    for (name, number) in
+        [("loop0", "7:0"), ("ram0", "1:0"), ("sr0", "11:0"), ("dm-0", "253:0"), ("md127", "9:127")]
+    {
+        tree.disk(name, number, 8);
+    }
+    tree.disk("sdb", "8:16", 0);
+    tree.disk("sda", "8:0", 8);
+    tree.partition("sda", "sda1", "8:1");
+    let paths: Vec<_> = tree.disks().into_iter().map(|disk| disk.path).collect();
+    assert_eq!(paths, ["/dev/sda"]);
+    let system = System::at(tree.0.path());
+    assert_eq!(system.named("/dev/loop0").map(|disk| disk.path), Some("/dev/loop0".into()));
+    assert_eq!(system.named("/dev/sda1"), None);
+    assert_eq!(system.named("/dev/nothing"), None);
+}
+
+#[test]
+fn mounts_swap_and_holders_are_uses() {
+    let tree = Tree::new();
+    tree.disk("sda", "8:0", 8);
+    tree.partition("sda", "sda1", "8:1");
+    tree.partition("sda", "sda2", "8:2");
+    tree.partition("sda", "sda3", "8:3");
+    tree.write("sys/class/block/sda/sda3/holders/dm-0/name", "");
+    tree.disk("sdb", "8:16", 8);
+    tree.write("proc/self/mountinfo", "22 1 8:1 / /mnt rw,relatime shared:1 - ext4 /dev/sda1 rw\n");
+    tree.write("proc/mounts", "/dev/sda1 /mnt ext4 rw 0 0\n/dev/sdb /srv btrfs rw 0 0\n");
+    tree.write("proc/swaps", "Filename Type Size Used Priority\n/dev/sda2 partition 1 0 -2\n");
+    let disks = tree.disks();
+    assert_eq!(
+        disks[0].in_use,
+        ["/dev/sda1 is mounted on /mnt", "/dev/sda2 is swap", "/dev/sda3 is held by /dev/dm-0"]
+    );
+    assert_eq!(disks[1].in_use, ["/dev/sdb is mounted on /srv"]);
+}
