@@ -30,8 +30,9 @@ use crate::{
     work::sweep,
 };
 
-/// How often runs are looked at whose agents are silent.
+/// How often runs are looked at whose agents are silent: a part of the time that they may be, and at most this.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
+const SWEEPS_BEFORE_LOST: u32 = 8;
 /// How often old events are removed.
 const PRUNE_EVERY: Duration = Duration::from_hours(1);
 /// How often what is counted from the database is counted again.
@@ -100,7 +101,8 @@ fn routes(shared: &Shared, images: Images) -> Routes {
 /// Sweeps and prunes until the daemon ends, and then closes the database.
 async fn pass_time(shared: Shared, settings: Arc<Settings>) -> Result<(), RunError> {
     let started = SystemTime::now();
-    let mut sweeps = tokio::time::interval(SWEEP_EVERY);
+    let lost_after = settings.rules().lost_after;
+    let mut sweeps = tokio::time::interval(SWEEP_EVERY.min(lost_after / SWEEPS_BEFORE_LOST));
     let mut prunes = tokio::time::interval(PRUNE_EVERY);
     sweeps.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {

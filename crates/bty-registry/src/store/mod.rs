@@ -16,9 +16,6 @@ mod tokens;
 mod transaction;
 mod writer;
 
-#[cfg(test)]
-mod tests;
-
 use std::{path::Path, sync::Arc, time::Duration};
 
 use tokio::sync::broadcast;
