@@ -6,4 +6,5 @@ mod foreign_bytes;
 mod full_server;
 mod golden;
 mod packets;
+mod real_clients;
 mod subnets;
