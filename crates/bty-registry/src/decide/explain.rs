@@ -115,13 +115,15 @@ fn hints(
 ) -> Vec<String> {
     let mut hints = Vec::new();
     if matches!(intent.policy, Policy::FlashOnce | Policy::FlashAlways) {
-        match around.image {
-            Resolved::Unset => hints.push(format!("btyctl machine set {mac} --image NAME:TAG")),
-            Resolved::Absent => {
+        match (&intent.image, around.image) {
+            (None, _) | (_, Resolved::Unset) => {
+                hints.push(format!("btyctl machine set {mac} --image NAME:TAG"));
+            }
+            (Some(_), Resolved::Absent) => {
                 hints.push("btyctl image import ...".into());
                 hints.push(format!("btyctl machine set {mac} --image NAME:TAG"));
             }
-            Resolved::Present(_) => {}
+            (Some(_), Resolved::Present(_)) => {}
         }
         let chosen_is_wrong = current_failure(intent, observed)
             .is_some_and(|failure| failure.reason.starts_with("DISK_"));

@@ -75,92 +75,65 @@ fn told(
     (decision.action, decision.reason)
 }
 
-#[test]
-fn what_each_policy_does() {
-    use Action::{Flash, Hold, Inventory, Local};
-    let with = |mut machine: Machine, change: fn(&mut Machine)| {
-        change(&mut machine);
-        machine
-    };
-    let turn = |machine: &mut Machine| machine.observed.disk_turn_at = Some(at(20));
-    let new_wish = |machine: &mut Machine| machine.begin_generation();
-    let no_disk = |machine: &mut Machine| machine.intent.disk = None;
-    let rows = [
-        ("local", machine(Policy::Local), Local, "the policy is local"),
-        (
-            "inventory, never reported",
-            machine(Policy::Inventory),
-            Inventory,
-            "the hardware is not on record yet",
-        ),
-        ("inventory, reported", flashed(Policy::Inventory), Local, "the hardware is on record"),
-        (
-            "inventory, rearmed",
-            with(flashed(Policy::Inventory), new_wish),
-            Inventory,
-            "the hardware is not on record yet",
-        ),
-        (
-            "inventory needs no disk",
-            with(machine(Policy::Inventory), no_disk),
-            Inventory,
-            "the hardware is not on record yet",
-        ),
-        ("once, not yet", machine(Policy::FlashOnce), Flash, "generation 4 is not flashed yet"),
-        ("once, done", flashed(Policy::FlashOnce), Local, "generation 4 is flashed"),
-        (
-            "once, done and its disk had a turn",
-            with(flashed(Policy::FlashOnce), turn),
-            Local,
-            "generation 4 is flashed",
-        ),
-        (
-            "once, a new wish",
-            with(flashed(Policy::FlashOnce), new_wish),
-            Flash,
-            "generation 5 is not flashed yet",
-        ),
-        (
-            "once, no disk",
-            with(machine(Policy::FlashOnce), no_disk),
-            Hold,
-            "no disk is chosen: set one",
-        ),
-        (
-            "once, done, then no disk",
-            with(flashed(Policy::FlashOnce), no_disk),
-            Local,
-            "generation 4 is flashed",
-        ),
-        ("always, not yet", machine(Policy::FlashAlways), Flash, "generation 4 is not flashed yet"),
-        (
-            "always, done",
-            flashed(Policy::FlashAlways),
-            Local,
-            "it was flashed, and its disk has its one turn",
-        ),
-        (
-            "always, after the disk's turn",
-            with(flashed(Policy::FlashAlways), turn),
-            Flash,
-            "its disk has had its one turn",
-        ),
-        (
-            "always, a new wish",
-            with(flashed(Policy::FlashAlways), new_wish),
-            Flash,
-            "generation 5 is not flashed yet",
-        ),
-    ];
+fn after(mut machine: Machine, change: fn(&mut Machine)) -> Machine {
+    change(&mut machine);
+    machine
+}
+
+fn assert_told(rows: Vec<(&str, Machine, Action, &str)>) {
     for (name, machine, action, reason) in rows {
         let want = (action, reason.to_owned());
         assert_eq!(told(&machine, &around(), Asker::PowerOn, at(30)), want, "{name}");
-        assert_eq!(
-            told(&machine, &around(), Asker::Agent { boot_id: BOOT }, at(30)),
-            want,
-            "{name}, an agent"
-        );
+        let agent = Asker::Agent { boot_id: BOOT };
+        assert_eq!(told(&machine, &around(), agent, at(30)), want, "{name}, an agent");
     }
+}
+
+const NEW_WISH: fn(&mut Machine) = Machine::begin_generation;
+const NO_DISK: fn(&mut Machine) = |machine| machine.intent.disk = None;
+const DISK_TURN: fn(&mut Machine) = |machine| machine.observed.disk_turn_at = Some(at(20));
+
+#[test]
+fn local_and_inventory() {
+    use Policy::{Inventory, Local};
+    let (work, done) = ("the hardware is not on record yet", "the hardware is on record");
+    assert_told(vec![
+        ("local", machine(Local), Action::Local, "the policy is local"),
+        ("never reported", machine(Inventory), Action::Inventory, work),
+        ("needs no disk", after(machine(Inventory), NO_DISK), Action::Inventory, work),
+        ("reported", flashed(Inventory), Action::Local, done),
+        ("rearmed", after(flashed(Inventory), NEW_WISH), Action::Inventory, work),
+    ]);
+}
+
+#[test]
+fn flash_once() {
+    use Policy::FlashOnce;
+    let (work, done) = ("generation 4 is not flashed yet", "generation 4 is flashed");
+    let new_work = "generation 5 is not flashed yet";
+    let no_disk = "no disk is chosen: set one";
+    assert_told(vec![
+        ("not yet", machine(FlashOnce), Action::Flash, work),
+        ("done", flashed(FlashOnce), Action::Local, done),
+        ("done, the disk had a turn", after(flashed(FlashOnce), DISK_TURN), Action::Local, done),
+        ("a new wish", after(flashed(FlashOnce), NEW_WISH), Action::Flash, new_work),
+        ("no disk", after(machine(FlashOnce), NO_DISK), Action::Hold, no_disk),
+        ("done, then no disk", after(flashed(FlashOnce), NO_DISK), Action::Local, done),
+    ]);
+}
+
+#[test]
+fn flash_always() {
+    use Policy::FlashAlways;
+    let turn = "it was flashed, and its disk has its one turn";
+    let new_work = "generation 5 is not flashed yet";
+    let again = "its disk has had its one turn";
+    assert_told(vec![
+        ("not yet", machine(FlashAlways), Action::Flash, "generation 4 is not flashed yet"),
+        ("done", flashed(FlashAlways), Action::Local, turn),
+        ("after the disk's turn", after(flashed(FlashAlways), DISK_TURN), Action::Flash, again),
+        ("a new wish", after(flashed(FlashAlways), NEW_WISH), Action::Flash, new_work),
+    ]);
 }
 
 #[test]

@@ -87,14 +87,18 @@ async fn a_clean_end_leaves_one_file() {
 #[tokio::test]
 async fn it_is_ready_quickly_and_light_with_a_thousand_machines() {
     let mut registry = Registry::start("");
+    let channel = registry.channel();
     let (empty, empty_kib) = (registry.ready_after, registry.resident_kib());
-    let mut client = registry.machines();
-    for number in 0..1000_u32 {
-        let [.., high, low] = number.to_be_bytes();
-        let machine = format!("52:54:00:01:{high:02x}:{low:02x}");
-        let request = UpdateMachineRequest { machine, ..UpdateMachineRequest::default() };
-        client.update_machine(request).await.unwrap();
-    }
+    let made = (0..1000_u32).map(|number| {
+        let mut client = MachineServiceClient::new(channel.clone());
+        async move {
+            let [.., high, low] = number.to_be_bytes();
+            let machine = format!("52:54:00:01:{high:02x}:{low:02x}");
+            let request = UpdateMachineRequest { machine, ..UpdateMachineRequest::default() };
+            client.update_machine(request).await.unwrap();
+        }
+    });
+    futures_util::future::join_all(made).await;
     assert!(registry.stop().success());
     registry.start_again();
     let (full, full_kib) = (registry.ready_after, registry.resident_kib());

@@ -275,6 +275,11 @@ fn spawn(folder: &Path, arguments: &[String]) -> (Child, Duration) {
     socket.set_read_timeout(Some(DEADLINE)).unwrap();
     let log = File::options().append(true).create(true).open(folder.join("log")).unwrap();
     let started = Instant::now();
+    // Waited for where it ends: by `kill`, `stop`, or when its owner is dropped.
+    #[allow(
+        clippy::zombie_processes,
+        reason = "the caller's drop waits; a panic here ends the test's process"
+    )]
     let child = Command::new(env!("CARGO_BIN_EXE_bty-registry"))
         .args(arguments)
         .env("NOTIFY_SOCKET", &notify)

@@ -43,7 +43,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// A qcow2 of version 2 with one cluster of data (docs/interop/qcow2.txt of QEMU).
-fn qcow2(data: &[u8; 65536]) -> Vec<u8> {
+fn qcow2(data: &[u8]) -> Vec<u8> {
     let cluster = 65536_u64;
     let mut file = vec![0; 6 * 65536];
     let mut put = |at: usize, bytes: &[u8]| file[at..at + bytes.len()].copy_from_slice(bytes);
@@ -59,8 +59,8 @@ fn qcow2(data: &[u8; 65536]) -> Vec<u8> {
     for number in 0..6 {
         put(2 * 65536 + 2 * number, &1_u16.to_be_bytes());
     }
-    put(3 * 65536, &(4 * cluster | 1 << 63).to_be_bytes());
-    put(4 * 65536, &(5 * cluster | 1 << 63).to_be_bytes());
+    put(3 * 65536, &((4 * cluster) | (1 << 63)).to_be_bytes());
+    put(4 * 65536, &((5 * cluster) | (1 << 63)).to_be_bytes());
     put(5 * 65536, data);
     file
 }
@@ -151,7 +151,7 @@ async fn a_file_is_imported_and_can_be_read_by_all() {
     assert_eq!((image.names, image.source.as_str()), (vec!["debian:13".to_owned()], "a.img.gz"));
     assert_eq!((image.source_format.as_str(), image.raw_bytes), ("gzip", (4 << 20) + 512));
     let name = format!("{}.img.zst", image.id.trim_start_matches("blake3:"));
-    assert_eq!(registry.files(), [name.clone()]);
+    assert_eq!(registry.files(), std::slice::from_ref(&name));
     let mode = fs::metadata(registry.store().join(name)).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o644);
 }
@@ -163,8 +163,8 @@ async fn uploads_are_imported_streams_and_qcow2_alike() {
     let size = u64::try_from(raw.len()).unwrap();
     let image = upload(&registry, &raw, "raw:1", Some(size)).await.unwrap();
     assert_eq!((image.id, image.source.as_str()), (id(&raw), "disk.img"));
-    let data = [7_u8; 65536];
-    let mut whole = data.to_vec();
+    let data = vec![7_u8; 65536];
+    let mut whole = data.clone();
     whole.resize(2 * 65536, 0);
     let image = upload(&registry, &qcow2(&data), "cow:1", None).await.unwrap();
     assert_eq!((image.id, image.source_format.as_str()), (id(&whole), "qcow2"));

@@ -1,5 +1,7 @@
 //! The real registry from outside: the program, its sockets, its files, and power cuts.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
 mod access;
 mod agent;
 mod durability;
