@@ -1,1 +1,7 @@
-//! Writes, verifies and proves disks: agent, command and daemon.
+//! Writes, verifies and proves disks.
+//!
+//! One [`engine`] behind three faces: the agent in the live system, the command, and the daemon for docked disks. The engine
+//! takes an image from a [`supply`] to a disk; the faces choose both and show how it goes.
+
+pub mod engine;
+pub mod supply;

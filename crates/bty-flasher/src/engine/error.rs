@@ -1,0 +1,104 @@
+//! Why a flash failed.
+
+use std::io;
+
+use bty_image::container::ChunkError;
+use bty_types::{ErrorKind, ImageId};
+
+use crate::supply::SupplyError;
+
+/// A flash that failed. Unless it says that nothing was written, the disk is blanked and doesn't boot.
+#[derive(Debug, thiserror::Error)]
+pub enum FlashError {
+    /// The image doesn't fit; nothing was written.
+    #[error(
+        "the disk is too small: the image needs {needs} bytes, the disk has {has}; nothing was written"
+    )]
+    TooSmall {
+        /// What the image needs.
+        needs: u64,
+        /// What the disk has.
+        has: u64,
+    },
+    /// An image whose size was not known turned out not to fit.
+    #[error("the disk has {has} bytes, and the image has more; the disk is not bootable now")]
+    Overflow {
+        /// What the disk has.
+        has: u64,
+    },
+    /// The image's bytes did not come.
+    #[error("fetching the image")]
+    Supply(#[from] SupplyError),
+    /// The image's bytes are not what they should be.
+    #[error("verifying the image")]
+    Chunk(#[from] ChunkError),
+    /// The disk refuses to be written.
+    #[error("writing the disk at byte {offset}; is it failing?")]
+    Write {
+        /// Where.
+        offset: u64,
+        /// Why.
+        source: io::Error,
+    },
+    /// The disk refuses to be read.
+    #[error("reading the disk back at byte {offset}; is it failing?")]
+    Read {
+        /// Where.
+        offset: u64,
+        /// Why.
+        source: io::Error,
+    },
+    /// The disk could not make its writes last.
+    #[error("flushing the disk; is it failing?")]
+    Flush(#[source] io::Error),
+    /// The disk holds something else than was written.
+    #[error(
+        "the disk gave other bytes at {offset} than were written there: it is failing, or lies about its size"
+    )]
+    Mismatch {
+        /// Where.
+        offset: u64,
+    },
+    /// The image is another one.
+    #[error("the image is {}, and {wanted} was asked for", found.map_or_else(|| "incomplete".to_owned(), |id| id.to_string()))]
+    WrongId {
+        /// What was asked for.
+        wanted: ImageId,
+        /// What it is.
+        found: Option<ImageId>,
+    },
+    /// The supply ended before the image was whole.
+    #[error("the image ended before it was whole")]
+    Incomplete,
+    /// Somebody called it off.
+    #[error("the flash was cancelled; the disk is not bootable now")]
+    Cancelled,
+}
+
+impl FlashError {
+    /// What sort of failure it is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::TooSmall { .. } | Self::Overflow { .. } => ErrorKind::Precondition,
+            Self::Supply(problem) => problem.kind(),
+            Self::Chunk(problem) => problem.kind(),
+            Self::Write { .. } | Self::Read { .. } | Self::Flush(_) => ErrorKind::Unavailable,
+            Self::Mismatch { .. } | Self::WrongId { .. } | Self::Incomplete => ErrorKind::Corrupt,
+            Self::Cancelled => ErrorKind::Cancelled,
+        }
+    }
+
+    /// A word for programs.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::TooSmall { .. } | Self::Overflow { .. } => "DISK_TOO_SMALL",
+            Self::Supply(_) => "FETCH_FAILED",
+            Self::Chunk(_) | Self::WrongId { .. } | Self::Incomplete => "IMAGE_CORRUPT",
+            Self::Write { .. } => "WRITE_FAILED",
+            Self::Read { .. } => "READ_FAILED",
+            Self::Flush(_) => "FLUSH_FAILED",
+            Self::Mismatch { .. } => "READBACK_MISMATCH",
+            Self::Cancelled => "CANCELLED",
+        }
+    }
+}

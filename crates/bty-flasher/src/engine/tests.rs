@@ -1,0 +1,242 @@
+//! The flash against devices that fail at any request: the disk ends as the image, or with an error and without a beginning.
+
+use std::{
+    io,
+    path::PathBuf,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use bty_disk::device::Target;
+use bty_image::{
+    import::{self, import},
+    source::open_stream,
+};
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::*;
+use crate::supply::{ContainerFile, RawStream};
+
+/// A disk in memory that fails at one request, by an error or by lying.
+struct Fake {
+    bytes: Mutex<Vec<u8>>,
+    sector_bytes: u32,
+    requests: AtomicUsize,
+    fault: Option<(usize, Fault)>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Fault {
+    /// The request fails.
+    Error,
+    /// A write is acknowledged and half of it is lost.
+    Lie,
+}
+
+impl Fake {
+    fn new(size: usize, sector_bytes: u32, fault: Option<(usize, Fault)>) -> Self {
+        // What was there before boots: a signature, and a backup table.
+        Self {
+            bytes: Mutex::new(vec![0xA5; size]),
+            sector_bytes,
+            requests: AtomicUsize::new(0),
+            fault,
+        }
+    }
+
+    fn fault(&self) -> Option<Fault> {
+        let request = self.requests.fetch_add(1, Ordering::Relaxed);
+        self.fault.filter(|(at, _)| *at == request).map(|(_, fault)| fault)
+    }
+
+    fn content(&self) -> Vec<u8> {
+        self.bytes.lock().unwrap().clone()
+    }
+}
+
+impl Target for Fake {
+    fn size_bytes(&self) -> u64 {
+        self.bytes.lock().unwrap().len() as u64
+    }
+
+    fn sector_bytes(&self) -> u32 {
+        self.sector_bytes
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        assert_eq!(bytes.len() % self.sector_bytes as usize, 0, "not whole sectors");
+        assert_eq!(bytes.as_ptr().addr() % bty_sys::ALIGNMENT, 0, "not aligned");
+        let keep = match self.fault() {
+            Some(Fault::Error) => return Err(io::Error::other("injected")),
+            Some(Fault::Lie) => bytes.len() / 2,
+            None => bytes.len(),
+        };
+        let start = usize::try_from(offset).unwrap();
+        self.bytes.lock().unwrap()[start..start + keep].copy_from_slice(&bytes[..keep]);
+        Ok(())
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        if matches!(self.fault(), Some(Fault::Error)) {
+            return Err(io::Error::other("injected"));
+        }
+        let start = usize::try_from(offset).unwrap();
+        buffer.copy_from_slice(&self.bytes.lock().unwrap()[start..start + buffer.len()]);
+        Ok(())
+    }
+
+    fn zero(&self, offset: u64, bytes: u64) -> io::Result<()> {
+        let bytes = match self.fault() {
+            Some(Fault::Error) => return Err(io::Error::other("injected")),
+            Some(Fault::Lie) => bytes / 2,
+            None => bytes,
+        };
+        let start = usize::try_from(offset).unwrap();
+        self.bytes.lock().unwrap()[start..start + usize::try_from(bytes).unwrap()].fill(0);
+        Ok(())
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        if matches!(self.fault(), Some(Fault::Error)) {
+            return Err(io::Error::other("injected"));
+        }
+        Ok(())
+    }
+}
+
+/// An image with text, noise and holes, raw and as a container.
+struct Image {
+    _folder: TempDir,
+    raw: Vec<u8>,
+    raw_path: PathBuf,
+    container: PathBuf,
+}
+
+impl Image {
+    fn new(sectors: usize) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut raw = vec![0; sectors * 512];
+        for (at, byte) in raw.iter_mut().enumerate() {
+            if (at / 100_000) % 3 != 1 {
+                *byte = u8::try_from((at * 31 + at / 977) % 256).unwrap() | 1;
+            }
+        }
+        let raw_path = folder.path().join("raw");
+        std::fs::write(&raw_path, &raw).unwrap();
+        let container = folder.path().join("container");
+        let source = open_stream(io::Cursor::new(raw.clone()), None, None).unwrap();
+        let options =
+            import::Options { chunk_bytes: 64 * 1024, workers: 1, ..import::Options::default() };
+        let mut file = std::fs::File::create(&container).unwrap();
+        import(source, &mut file, &options, &AtomicBool::new(false), |_| {}).unwrap();
+        Self { _folder: folder, raw, raw_path, container }
+    }
+
+    fn flash(&self, target: &Fake, from_container: bool) -> Result<Record, FlashError> {
+        let options = Options { workers: 2, ..Options::default() };
+        let mut supply: Box<dyn Supply> = if from_container {
+            Box::new(ContainerFile::open(&self.container).unwrap().unwrap())
+        } else {
+            Box::new(RawStream::open(&self.raw_path).unwrap())
+        };
+        flash(supply.as_mut(), target, &options, &AtomicBool::new(false), &|_| {})
+    }
+}
+
+#[test]
+fn the_disk_becomes_the_image_from_either_supply() {
+    let image = Image::new(6001);
+    for sector in [512, 4096] {
+        for from_container in [true, false] {
+            let disk = Fake::new(8 << 20, sector, None);
+            let record = image.flash(&disk, from_container).unwrap();
+            assert_eq!(record.id, blake3::hash(&image.raw).into());
+            assert!(record.proved);
+            assert!(
+                disk.content().starts_with(&image.raw),
+                "sector {sector}, container {from_container}"
+            );
+            let end = &disk.content()[(7 << 20)..];
+            assert!(end.iter().all(|&byte| byte == 0), "an old backup partition table survived");
+        }
+    }
+}
+
+#[test]
+fn an_image_as_large_as_the_disk_fits() {
+    let image = Image::new(4096);
+    let disk = Fake::new(4096 * 512, 512, None);
+    image.flash(&disk, true).unwrap();
+    assert_eq!(disk.content(), image.raw);
+}
+
+#[test]
+fn nothing_is_written_to_a_disk_that_is_too_small() {
+    let image = Image::new(4096);
+    let disk = Fake::new(4095 * 512, 512, None);
+    let problem = image.flash(&disk, true).unwrap_err();
+    assert_eq!(problem.reason(), "DISK_TOO_SMALL");
+    assert!(disk.content().iter().all(|&byte| byte == 0xA5));
+}
+
+#[test]
+fn another_image_than_was_asked_for_never_gets_its_beginning() {
+    let image = Image::new(4096);
+    let disk = Fake::new(4 << 20, 512, None);
+    let mut supply = ContainerFile::open(&image.container).unwrap().unwrap();
+    let options = Options { expect_id: Some(ImageId::new([1; 32])), ..Options::default() };
+    let problem =
+        flash(&mut supply, &disk, &options, &AtomicBool::new(false), &|_| {}).unwrap_err();
+    assert_eq!(problem.reason(), "IMAGE_CORRUPT");
+    assert!(disk.content()[..512].iter().all(|&byte| byte == 0));
+}
+
+#[test]
+fn a_changed_byte_in_the_container_is_named_and_never_written() {
+    let image = Image::new(4096);
+    let mut bytes = std::fs::read(&image.container).unwrap();
+    bytes[100_000] ^= 1;
+    std::fs::write(&image.container, bytes).unwrap();
+    let disk = Fake::new(4 << 20, 512, None);
+    let problem = image.flash(&disk, true).unwrap_err();
+    assert_eq!(problem.reason(), "IMAGE_CORRUPT");
+    let cause = std::error::Error::source(&problem).unwrap().to_string();
+    assert!(cause.contains("chunk ") && cause.contains("offset"), "{cause}");
+    assert!(disk.content()[..512].iter().all(|&byte| byte == 0));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(160))]
+
+    #[test]
+    fn a_fault_anywhere_leaves_the_image_or_no_beginning(
+        at in 0..160_usize,
+        lie: bool,
+        from_container: bool,
+        whole_disk: bool,
+        sector in prop_oneof![Just(512_u32), Just(4096)],
+    ) {
+        let image = Image::new(4096);
+        let size = if whole_disk { image.raw.len() } else { image.raw.len() + (2 << 20) };
+        let fault = if lie { Fault::Lie } else { Fault::Error };
+        let disk = Fake::new(size, sector, Some((at, fault)));
+        let outcome = image.flash(&disk, from_container);
+        let content = disk.content();
+        match outcome {
+            Ok(_) => prop_assert!(content.starts_with(&image.raw)),
+            // A lie at the very last write is found by the last read, when what is there can't be taken back: half a chunk.
+            Err(FlashError::Mismatch { offset: 0 }) => {}
+            Err(FlashError::Read { .. } | FlashError::Flush(_)) if content.starts_with(&image.raw) => {}
+            Err(problem) => {
+                let blanked = content[..512].iter().all(|&byte| byte == 0);
+                // The very first request is the blanking: where that fails, nothing has changed.
+                let untouched = at == 0 && content.iter().all(|&byte| byte == 0xA5);
+                let lied = lie && at == 0;
+                prop_assert!(blanked || untouched || lied, "{problem:?}");
+            }
+        }
+    }
+}
