@@ -105,13 +105,10 @@ pub fn flash(
         return Err(FlashError::Cancelled);
     }
     meter.step(Step::FirstChunk, 0);
-    finish(&image.written, target)?;
-    if options.readback {
-        prove::prove_held(&image.written, target, &mut proof)?;
-        let found = proof.id();
-        if found != Some(id) {
-            return Err(FlashError::WrongId { wanted: id, found });
-        }
+    if let Err(problem) = finish(&image.written, target, options.readback, proof, id) {
+        // What was found wrong must not boot; a disk that can't even be blanked any more is beyond help.
+        let _ = blank(target);
+        return Err(problem);
     }
     meter.end();
     Ok(Record {
@@ -152,18 +149,31 @@ fn blank(target: &dyn Target) -> Result<(), FlashError> {
     target.flush().map_err(FlashError::Flush)
 }
 
-/// Writes what was held back: the disk's end, then its beginning.
-fn finish(written: &Written, target: &dyn Target) -> Result<(), FlashError> {
-    let write = |held: &Held| {
-        let offset = held.raw_offset;
-        target
-            .write_at(held.padded(), offset)
-            .map_err(|source| FlashError::Write { offset, source })
-    };
-    let (first, others): (Vec<&Held>, Vec<&Held>) =
+/// Writes what was held back: the disk's end, and when that is proved, its beginning. Then the disk is the image.
+fn finish(
+    written: &Written,
+    target: &dyn Target,
+    readback: bool,
+    mut proof: Proof,
+    id: ImageId,
+) -> Result<(), FlashError> {
+    let (first, end): (Vec<&Held>, Vec<&Held>) =
         written.held.iter().partition(|held| held.raw_offset == 0);
-    others.into_iter().try_for_each(write)?;
-    target.flush().map_err(FlashError::Flush)?;
-    first.into_iter().try_for_each(write)?;
-    target.flush().map_err(FlashError::Flush)
+    for part in [end, first] {
+        for held in &part {
+            let offset = held.raw_offset;
+            target
+                .write_at(held.padded(), offset)
+                .map_err(|source| FlashError::Write { offset, source })?;
+        }
+        target.flush().map_err(FlashError::Flush)?;
+        if readback {
+            prove::prove_held(&part, written, target, &mut proof)?;
+        }
+    }
+    let found = proof.id();
+    if readback && found != Some(id) {
+        return Err(FlashError::WrongId { wanted: id, found });
+    }
+    Ok(())
 }

@@ -198,7 +198,7 @@ fn another_image_than_was_asked_for_never_gets_its_beginning() {
 fn a_changed_byte_in_the_container_is_named_and_never_written() {
     let image = Image::new(4096);
     let mut bytes = std::fs::read(&image.container).unwrap();
-    bytes[100_000] ^= 1;
+    bytes[1000] ^= 1;
     std::fs::write(&image.container, bytes).unwrap();
     let disk = Fake::new(4 << 20, 512, None);
     let problem = image.flash(&disk, true).unwrap_err();
@@ -227,15 +227,11 @@ proptest! {
         let content = disk.content();
         match outcome {
             Ok(_) => prop_assert!(content.starts_with(&image.raw)),
-            // A lie at the very last write is found by the last read, when what is there can't be taken back: half a chunk.
-            Err(FlashError::Mismatch { offset: 0 }) => {}
-            Err(FlashError::Read { .. } | FlashError::Flush(_)) if content.starts_with(&image.raw) => {}
             Err(problem) => {
                 let blanked = content[..512].iter().all(|&byte| byte == 0);
                 // The very first request is the blanking: where that fails, nothing has changed.
                 let untouched = at == 0 && content.iter().all(|&byte| byte == 0xA5);
-                let lied = lie && at == 0;
-                prop_assert!(blanked || untouched || lied, "{problem:?}");
+                prop_assert!(blanked || untouched, "{problem:?}");
             }
         }
     }

@@ -22,9 +22,7 @@ use crate::supply::{Payload, Piece, Supply};
 pub(super) struct Held {
     pub(super) number: u64,
     pub(super) raw_offset: u64,
-    pub(super) value: [u8; 32],
     bytes: AlignedBuf,
-    raw_bytes: usize,
     padded_bytes: usize,
 }
 
@@ -32,11 +30,6 @@ impl Held {
     /// Its bytes, with zeros up to a whole sector.
     pub(super) fn padded(&self) -> &[u8] {
         self.bytes.get(..self.padded_bytes).unwrap_or_default()
-    }
-
-    /// How many of them are the image's.
-    pub(super) fn raw_bytes(&self) -> usize {
-        self.raw_bytes
     }
 }
 
@@ -206,14 +199,7 @@ impl Shop<'_> {
             let mut written = self.written();
             written.set(number, value);
             written.stored_bytes += raw_bytes;
-            written.held.push(Held {
-                number,
-                raw_offset,
-                value,
-                bytes,
-                raw_bytes: size,
-                padded_bytes,
-            });
+            written.held.push(Held { number, raw_offset, bytes, padded_bytes });
         } else {
             let bytes = buffer.get(..padded_bytes).unwrap_or_default();
             self.target
