@@ -1,7 +1,7 @@
 //! DHCP for netboot: a proxy beside the LAN's own server, or a full server.
 //!
 //! [`engine`] decides, pure. Around it: `server` moves packets between the sockets and the engine, `interfaces` knows our own
-//! addresses, `journal` keeps leases on disk before they are told, `history` remembers what was answered and why, `contacts`
+//! addresses, `journal` keeps leases on disk before they are told, `history` remembers what was answered and why, `log` writes it, `contacts`
 //! tells the registry how far machines have come, `service` answers `btyctl`.
 
 pub mod engine;
@@ -10,6 +10,7 @@ mod contacts;
 mod history;
 mod interfaces;
 mod journal;
+mod log;
 mod metrics;
 mod server;
 mod service;

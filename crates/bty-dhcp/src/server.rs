@@ -21,6 +21,7 @@ use crate::{
     history::History,
     interfaces::Interfaces,
     journal::Journal,
+    log::{self, LogLines},
     metrics::Counters,
     settings::Settings,
     socket::{Arrival, ServerSocket},
@@ -75,6 +76,7 @@ struct Core {
     interfaces: Interfaces,
     contacts: Contacts,
     warned: Recent<Ipv4Addr, ()>,
+    log_lines: LogLines,
 }
 
 /// Changes to be written, and the answer that tells of them.
@@ -107,6 +109,7 @@ pub(crate) fn start(
             interfaces: Interfaces::new(settings.interfaces.clone()),
             contacts: Contacts::default(),
             warned: Recent::new(SERVERS_REMEMBERED, WARN_EVERY),
+            log_lines: LogLines::default(),
         }),
         directory: settings.directory(),
         mode,
@@ -125,6 +128,7 @@ pub(crate) fn start(
             listen(context, &shared, port, given)?;
         }
     }
+    shared.count_leases();
     let interfaces = shared.lock().interfaces.describe();
     let status = match mode {
         Mode::Proxy => format!("proxy beside the LAN's DHCP server on {interfaces}"),
@@ -204,6 +208,10 @@ impl Shared {
         self.lock().engine.leases(SystemTime::now())
     }
 
+    fn count_leases(&self) {
+        self.counters.leases.set(i64::try_from(self.leases().len()).unwrap_or(i64::MAX));
+    }
+
     async fn take(
         &self,
         socket: &Arc<ServerSocket>,
@@ -277,9 +285,9 @@ impl Shared {
                 record.verdict.reason()
             );
         }
-        drop(core);
-        if is_new {
-            log(record);
+        if is_new && core.log_lines.admit(now) {
+            drop(core);
+            log::write(record);
         }
     }
 
@@ -306,31 +314,6 @@ impl Shared {
 
     fn lock(&self) -> MutexGuard<'_, Core> {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn log(record: &Exchange) {
-    let reason = record.verdict.reason();
-    let iface = &*record.interface;
-    let Some(sender) = &record.sender else {
-        return tracing::debug!(iface, reason, "a packet was not answered");
-    };
-    let (mac, xid) = (sender.mac, sender.xid);
-    let arch = sender.architecture.map(|architecture| architecture.0);
-    let asked = sender.message.map_or("BOOTP", |message| message.name());
-    match &record.verdict {
-        Verdict::Answered(answer) if answer.no_boot.is_none() => tracing::info!(
-            %mac, iface, xid, arch, answer = answer.message.name(), reason, "a {asked} was answered"
-        ),
-        Verdict::Answered(_) => {
-            tracing::warn!(%mac, iface, xid, arch, reason, "a {asked} got a lease, but nothing to boot");
-        }
-        Verdict::Silent(silence) if silence.is_failed_boot() => {
-            tracing::warn!(%mac, iface, xid, arch, reason, "a {asked} was not answered");
-        }
-        Verdict::Silent(_) => {
-            tracing::debug!(%mac, iface, xid, arch, reason, "a {asked} was not answered");
-        }
     }
 }
 
@@ -369,6 +352,6 @@ async fn keep_leases(
         for (socket, reply) in jobs.into_iter().filter_map(|job| job.reply) {
             shared.send(&socket, &reply).await;
         }
-        shared.counters.leases.set(i64::try_from(shared.leases().len()).unwrap_or(i64::MAX));
+        shared.count_leases();
     }
 }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use bty_api::{
     connect,
     dhcp::v1::{
-        Exchange, Lease, ListExchangesRequest, ListLeasesRequest,
+        Exchange, Lease, ListExchangesRequest, ListLeasesRequest, WatchExchangesRequest,
         dhcp_service_client::DhcpServiceClient,
     },
 };
@@ -199,4 +199,32 @@ fn a_proxy_keeps_silent_for_machines_that_do_not_netboot() -> Result<()> {
         ]
     );
     running.stop()
+}
+
+#[test]
+fn a_watcher_sees_what_comes_and_does_not_hold_up_the_end() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let mut lan = Lan::new()?;
+    let server = lan.add_server()?;
+    let host = lan.add_host("client", "10.77.0.140/24")?;
+    let running = daemon(folder.path(), &server.namespace, "")?;
+    let mut client = Client::on(&host, MAC)?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let channel = {
+        let _inside = runtime.enter();
+        connect::unix(connect::socket_path(&folder.path().join("run"), "dhcp"))
+    };
+    let mut api = DhcpServiceClient::new(channel);
+    let watching = runtime.block_on(api.watch_exchanges(WatchExchangesRequest::default()))?;
+    let mut watching = watching.into_inner();
+    client.ask(EVERYBODY, NOBODY, &[(53, &[1]), (60, UEFI), (93, &[0, 7])])?;
+    let seen = runtime.block_on(watching.message())?.and_then(|seen| seen.exchange);
+    let seen = seen.context("the watch ended")?;
+    assert_eq!((seen.mac.as_str(), seen.architecture), ("52:54:00:77:00:01", Some(7)));
+    assert_eq!(seen.boot_file, "x64/snponly.efi");
+    running.stop()?;
+    // It ends, in order or with the connection.
+    ensure!(!matches!(runtime.block_on(watching.message()), Ok(Some(_))));
+    Ok(())
 }

@@ -11,7 +11,7 @@ use std::{
 use bty_types::MacAddr;
 
 /// Addresses in one range: what a search may have to look at.
-const LARGEST_RANGE: u32 = 65_536;
+const LARGEST_RANGE: u32 = 4096;
 /// A shorter lease keeps clients busy renewing; a longer one outlives any lab.
 const LEASE_SECONDS: RangeInclusive<u64> = 60..=30 * 86_400;
 

@@ -5,6 +5,7 @@ mod edk2;
 mod foreign_bytes;
 mod full_server;
 mod golden;
+mod lease_states;
 mod packets;
 mod real_clients;
 mod subnets;
