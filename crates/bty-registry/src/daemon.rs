@@ -14,7 +14,7 @@ use bty_api::{
     },
     types::v1::Action,
 };
-use bty_service::{Context, Daemon, RunError, door::Gatekeeper};
+use bty_service::{Context, Daemon, Heartbeat, RunError, door::Gatekeeper};
 use tokio::sync::{Mutex, Semaphore};
 use tonic::service::Routes;
 
@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// How often runs are looked at whose agents are silent: a part of the time that they may be, and at most this.
-const SWEEP_EVERY: Duration = Duration::from_secs(5);
+const SWEEP_EVERY: Duration = Duration::from_secs(4);
 const SWEEPS_BEFORE_LOST: u32 = 8;
 /// How often old events are removed.
 const PRUNE_EVERY: Duration = Duration::from_hours(1);
@@ -78,8 +78,9 @@ impl Daemon for Registry {
         if let Some(address) = settings.tcp_address()? {
             context.open_tcp_door(address, routes(&shared, images()), gatekeeper).await?;
         }
-        context.spawn("sweep", pass_time(shared.clone(), Arc::clone(&settings)));
-        context.spawn("counts", count(shared.clone()));
+        let writes = context.heartbeat("store");
+        context.spawn("sweep", pass_time(shared.clone(), Arc::clone(&settings), writes));
+        context.spawn("counts", count(shared.clone(), context.clone()));
         let machines = store
             .read(|snapshot| Ok::<_, Problem>(snapshot.count_machines(SystemTime::now())?.0))
             .await?;
@@ -99,7 +100,11 @@ fn routes(shared: &Shared, images: Images) -> Routes {
 }
 
 /// Sweeps and prunes until the daemon ends, and then closes the database.
-async fn pass_time(shared: Shared, settings: Arc<Settings>) -> Result<(), RunError> {
+async fn pass_time(
+    shared: Shared,
+    settings: Arc<Settings>,
+    writes: Heartbeat,
+) -> Result<(), RunError> {
     let started = SystemTime::now();
     let lost_after = settings.rules().lost_after;
     let mut sweeps = tokio::time::interval(SWEEP_EVERY.min(lost_after / SWEEPS_BEFORE_LOST));
@@ -109,6 +114,8 @@ async fn pass_time(shared: Shared, settings: Arc<Settings>) -> Result<(), RunErr
         tokio::select! {
             _ = sweeps.tick() => {
                 shared.store.write(move |transaction| sweep(transaction, started)).await?;
+                // A writer that hangs holds this up, and so the watchdog's food.
+                writes.beat();
             }
             _ = prunes.tick() => prune(&shared, &settings).await?,
             () = shared.shutdown.cancelled() => break,
@@ -133,8 +140,8 @@ async fn prune(shared: &Shared, settings: &Settings) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Counts machines and runs for the metrics.
-async fn count(shared: Shared) -> Result<(), RunError> {
+/// Counts machines and runs for the metrics and the line of status.
+async fn count(shared: Shared, context: Context<Settings>) -> Result<(), RunError> {
     let mut ticks = tokio::time::interval(COUNT_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -165,6 +172,7 @@ async fn count(shared: Shared) -> Result<(), RunError> {
             let count = next.iter().filter(|&&next| next == action).count();
             shared.metrics.machines(word, i64::try_from(count).unwrap_or(i64::MAX));
         }
+        context.status(format!("{} machines are known", next.len()));
         for (state, count) in runs {
             shared.metrics.runs(state, count);
         }

@@ -286,6 +286,14 @@ pub(crate) struct Token {
     pub last_used_at: Option<SystemTime>,
 }
 
+impl Run {
+    /// Whether the disk no longer holds what it held: its blanking comes before anything is written.
+    pub(crate) fn has_touched_disk(&self) -> bool {
+        self.action == Action::Flash
+            && self.steps.iter().any(|step| matches!(step.name.as_str(), "blank" | "write"))
+    }
+}
+
 impl Machine {
     /// A machine that nothing is known of but its address.
     pub(crate) fn new(mac: MacAddr, policy: Policy, now: SystemTime) -> Self {

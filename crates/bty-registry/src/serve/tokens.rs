@@ -53,7 +53,7 @@ impl TokenService for TokenKeeper {
             if !transaction.insert_token(&recorded)? {
                 return Err(Problem::TokenExists(recorded.name));
             }
-            let message = format!("made the token {:?} for {}", recorded.name, role.as_str_name());
+            let message = format!("made the token {:?} for {}", recorded.name, called(role));
             Ok(transaction.event(NewEvent {
                 kind: "token.created",
                 actor,
@@ -96,6 +96,14 @@ impl TokenService for TokenKeeper {
         recording.await?;
         self.0.tokens.remove(&name);
         Ok(Response::new(RevokeTokenResponse {}))
+    }
+}
+
+fn called(role: Role) -> &'static str {
+    match role {
+        Role::Admin => "an admin",
+        Role::Operator => "an operator",
+        Role::Viewer | Role::Unspecified => "a viewer",
     }
 }
 

@@ -78,3 +78,53 @@ async fn next<T, F: FnMut(&Change) -> Told<T>>(
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn deleted(revision: u64) -> Arc<Change> {
+        Arc::new(Change::MachineDeleted { mac: String::new(), revision })
+    }
+
+    fn revisions(change: &Change) -> Told<u64> {
+        match change {
+            Change::MachineDeleted { revision, .. } if *revision == 9 => Told::Last(9),
+            Change::MachineDeleted { revision, .. } => Told::One(*revision),
+            _ => Told::Nothing,
+        }
+    }
+
+    async fn all(responses: Responses<u64>) -> Vec<Result<u64, tonic::Code>> {
+        responses.map(|response| response.map_err(|status| status.code())).collect().await
+    }
+
+    #[tokio::test]
+    async fn first_comes_what_is_and_then_what_changes_until_the_last() {
+        let (changes, receiver) = broadcast::channel(8);
+        for revision in [3, 4, 9, 10] {
+            changes.send(deleted(revision)).unwrap();
+        }
+        let responses = watch([1, 2], receiver, CancellationToken::new(), revisions);
+        assert_eq!(all(responses).await, [Ok(1), Ok(2), Ok(3), Ok(4), Ok(9)]);
+    }
+
+    #[tokio::test]
+    async fn a_watcher_that_is_too_slow_is_told_so_and_holds_nobody_up() {
+        let (changes, receiver) = broadcast::channel(4);
+        let responses = watch([1], receiver, CancellationToken::new(), revisions);
+        for revision in 20..40 {
+            changes.send(deleted(revision)).unwrap();
+        }
+        assert_eq!(all(responses).await, [Ok(1), Err(tonic::Code::ResourceExhausted)]);
+    }
+
+    #[tokio::test]
+    async fn a_watch_ends_with_the_registry() {
+        let (_changes, receiver) = broadcast::channel(4);
+        let shutdown = CancellationToken::new();
+        let responses = watch([1], receiver, shutdown.clone(), revisions);
+        shutdown.cancel();
+        assert!(all(responses).await.is_empty());
+    }
+}

@@ -1,6 +1,8 @@
 //! Opening the file, and what may go wrong with it.
 
 use std::{
+    fs::File,
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -30,6 +32,14 @@ pub(crate) enum StoreError {
         path: PathBuf,
         /// Why not.
         source: rusqlite::Error,
+    },
+    /// It can't be made or written.
+    #[error("opening the database {}", path.display())]
+    Create {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
     },
     /// It was made by a newer bty.
     #[error(
@@ -103,9 +113,11 @@ impl StoreError {
                 }
             }
             Self::Row { .. } => ErrorKind::Corrupt,
-            Self::Upgrade { .. } | Self::Thread(_) | Self::Commit(_) | Self::Job => {
-                ErrorKind::Internal
-            }
+            Self::Create { .. }
+            | Self::Upgrade { .. }
+            | Self::Thread(_)
+            | Self::Commit(_)
+            | Self::Job => ErrorKind::Internal,
         }
     }
 }
@@ -125,6 +137,14 @@ impl<T> Doing<T> for rusqlite::Result<T> {
 /// Opens the file for the writer, making or upgrading it.
 pub(super) fn read_write(path: &Path) -> Result<Connection, StoreError> {
     let failed = |source| StoreError::Open { path: path.to_owned(), source };
+    // Only we read it; the folder is open to bty-httpd, which reads images. SQLite gives its log the same mode.
+    File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(|source| StoreError::Create { path: path.to_owned(), source })?;
     let mut connection = Connection::open(path).map_err(failed)?;
     connection.busy_timeout(BUSY).map_err(failed)?;
     // Before anything is written, even the journal mode: a database that isn't ours stays as it is.

@@ -90,6 +90,9 @@ pub(crate) fn report_progress(
         } else {
             machine.reached(stage, now);
         }
+        if run.has_touched_disk() {
+            machine.observed.flashed = None;
+        }
         transaction.put_machine(machine)?;
     }
     Ok(())

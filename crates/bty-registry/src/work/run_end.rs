@@ -1,6 +1,6 @@
 //! The end of a run, and what it means for its machine.
 
-use bty_api::types::v1::{Action, Stage};
+use bty_api::types::v1::Stage;
 
 use crate::{
     problem::Problem,
@@ -115,8 +115,7 @@ fn after(mut machine: Machine, run: &Run) -> Machine {
                     message: failure.message.clone(),
                 });
             }
-            // What the disk held is gone: its blanking comes before everything else that is written.
-            if run.action == Action::Flash && run.steps.iter().any(|step| step.name != "gate") {
+            if run.has_touched_disk() {
                 observed.flashed = None;
             }
         }

@@ -76,7 +76,7 @@ async fn what_was_answered_survives_a_kill_at_any_moment() {
 async fn a_clean_end_leaves_one_file() {
     let mut registry = Registry::start("");
     registry.machines().update_machine(named(1)).await.unwrap();
-    assert!(registry.stop().success());
+    assert!(registry.stop().await.success());
     let folder = registry.database().parent().unwrap().to_owned();
     let mut names: Vec<_> =
         std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
@@ -99,7 +99,7 @@ async fn it_is_ready_quickly_and_light_with_a_thousand_machines() {
         }
     });
     futures_util::future::join_all(made).await;
-    assert!(registry.stop().success());
+    assert!(registry.stop().await.success());
     registry.start_again();
     let (full, full_kib) = (registry.ready_after, registry.resident_kib());
     println!(

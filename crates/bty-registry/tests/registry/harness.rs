@@ -27,6 +27,8 @@ use tonic::{Request, Status, transport::Channel};
 
 /// How long anything may take on a machine that does much else.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+/// How often it is looked whether something holds.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// The machine that most tests are about.
 pub(crate) const MAC: &str = "52:54:00:77:00:01";
 
@@ -93,17 +95,18 @@ impl Registry {
         self.child.wait().unwrap();
     }
 
-    /// Ends it with SIGTERM.
-    pub(crate) fn stop(&mut self) -> ExitStatus {
+    /// Ends it with SIGTERM. Its clients have a say in that: they must learn that it ends.
+    pub(crate) async fn stop(&mut self) -> ExitStatus {
         let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).unwrap());
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+        let mut looks = tokio::time::interval(LOOK_EVERY);
         let deadline = Instant::now() + DEADLINE;
         loop {
+            looks.tick().await;
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
             assert!(Instant::now() < deadline, "the registry does not end: {}", self.log());
-            std::thread::yield_now();
         }
     }
 
@@ -303,7 +306,7 @@ fn spawn(folder: &Path, arguments: &[String]) -> (Child, Duration) {
 
 /// Waits until this holds, and says what did not.
 pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
-    let mut looks = tokio::time::interval(Duration::from_millis(20));
+    let mut looks = tokio::time::interval(LOOK_EVERY);
     let waiting = async {
         while !holds().await {
             looks.tick().await;

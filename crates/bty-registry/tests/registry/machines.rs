@@ -131,7 +131,7 @@ async fn watches_end_when_the_registry_ends() {
     let mut watch =
         registry.machines().watch_machines(WatchMachinesRequest {}).await.unwrap().into_inner();
     assert!(next(&mut watch).await.snapshot_complete);
-    let status = registry.stop();
+    let status = registry.stop().await;
     assert!(status.success(), "{status}");
     assert!(matches!(watch.message().await, Ok(None) | Err(_)));
 }
