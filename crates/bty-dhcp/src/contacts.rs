@@ -11,9 +11,11 @@ use bty_types::MacAddr;
 
 use crate::engine::{Client, Exchange, Message, Recent, Sender, Silence, Verdict};
 
-/// Machines whose latest contact is remembered, and for how long.
+/// Machines whose latest contact is remembered.
 const REMEMBERED: usize = 4096;
-const LASTS: Duration = Duration::from_mins(5);
+/// The same transaction again within this time is a repeat (EDK2 waits up to 32 s between two). Later it is another power-on:
+/// iPXE for UEFI makes the same transaction id each time.
+const LASTS: Duration = Duration::from_secs(40);
 /// A boot that fails is told once in this time: firmware tries for minutes.
 const FAILURES_APART: Duration = Duration::from_mins(1);
 /// Machines that the registry doesn't know and that may be told of in a minute: a MAC address costs a forger nothing.
@@ -173,6 +175,16 @@ mod tests {
         assert_eq!(told(Client::Plain, 3), None);
         assert_eq!(told(Client::Ipxe, 2), None);
         assert_eq!(told(Client::FirmwareHttp, 4), Some((Stage::Firmware, BootPath::Http)));
+    }
+
+    #[test]
+    fn the_same_transaction_after_a_while_is_another_power_on() {
+        let mut contacts = Contacts::default();
+        let mut told = |seconds| {
+            let now = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+            contacts.of(now, &exchange(1, Client::Ipxe, 1, offered(None)), |_| true).is_some()
+        };
+        assert_eq!([4000, 4032, 4064, 4104].map(&mut told), [true, false, false, true]);
     }
 
     #[test]

@@ -15,6 +15,8 @@ use crate::engine::{Exchange, Verdict};
 pub(crate) const REMEMBERED: usize = 4096;
 /// A packet is taken for a repeat of one of so many before it.
 const LOOKED_BACK: usize = 64;
+/// And of this time: some clients make the same transaction id at each power-on.
+const LOOKED_BACK_SECONDS: i64 = 120;
 /// Exchanges that wait for a slow watcher; it misses what is older.
 const WAITING: usize = 256;
 
@@ -75,7 +77,12 @@ fn same(earlier: &Listed, later: &Listed) -> bool {
         && earlier.mac == later.mac
         && earlier.message == later.message
         && earlier.port == later.port
+        && seconds(later) - seconds(earlier) < LOOKED_BACK_SECONDS
         && Listed { at: later.at, repeats: later.repeats, ..earlier.clone() } == *later
+}
+
+fn seconds(listed: &Listed) -> i64 {
+    listed.at.as_ref().map_or(0, |at| at.seconds)
 }
 
 fn listed(at: SystemTime, exchange: &Exchange) -> Listed {
@@ -108,6 +115,7 @@ fn listed(at: SystemTime, exchange: &Exchange) -> Listed {
 mod tests {
     use super::*;
     use crate::engine::{Malformed, ServerPort, Silence};
+    use std::time::Duration;
 
     fn exchange(interface: &str) -> Exchange {
         Exchange {
@@ -126,7 +134,7 @@ mod tests {
         assert!(history.add(at, &exchange("eth0")));
         assert!(!history.add(at, &exchange("eth0")));
         assert!(history.add(at, &exchange("eth1")));
-        assert!(!history.add(at, &exchange("eth0")));
+        assert!(!history.add(at + Duration::from_secs(119), &exchange("eth0")));
         let latest = history.latest("", 10);
         let shown: Vec<_> =
             latest.iter().map(|listed| (listed.interface.as_str(), listed.repeats)).collect();
@@ -134,6 +142,7 @@ mod tests {
         assert_eq!(watcher.try_recv().unwrap().interface, "eth0");
         assert_eq!(watcher.try_recv().unwrap().interface, "eth1");
         assert!(watcher.try_recv().is_err());
+        assert!(history.add(at + Duration::from_mins(2), &exchange("eth0")), "another power-on");
     }
 
     #[test]
