@@ -21,7 +21,7 @@ use tonic::service::Routes;
 use crate::{
     access::{Access, Tokens, Users},
     decide::{Asker, what_next},
-    images::{Fetcher, Folder, Importer},
+    images::{Fetcher, Folder, Importer, WAITING},
     metrics::Metrics,
     problem::Problem,
     serve::{Agents, Boots, Events, Images, Machines, Runs, Shared, TokenKeeper},
@@ -203,6 +203,7 @@ async fn importer(
         metrics: shared.metrics.clone(),
         fetcher: Fetcher::default(),
         permits: Semaphore::new(settings.max_imports),
+        places: Semaphore::new(settings.max_imports.saturating_add(WAITING)),
         placing: Mutex::default(),
     }))
 }

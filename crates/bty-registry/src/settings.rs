@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{access::UserNames, rules::Rules};
 
+/// Imports at a time that make sense on any machine.
+const MOST_IMPORTS: usize = 64;
+
 /// What an operator can set.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -89,6 +92,11 @@ impl Settings {
             ("event_retention_count", self.event_retention_count),
             ("event_retention_days", self.event_retention_days),
         ];
+        if self.max_imports > MOST_IMPORTS {
+            return Err(format!(
+                "max_imports is over {MOST_IMPORTS}; imports share the processors"
+            ));
+        }
         match at_least_one.iter().find(|(_, value)| *value == 0) {
             Some((key, _)) => Err(format!("{key} is 0; write at least 1")),
             None => Ok(()),

@@ -6,7 +6,7 @@ use bytes::{Buf, Bytes};
 use tokio::sync::mpsc;
 
 /// Pieces on their way: what bounds the memory of an import from the network.
-const PIECES: usize = 16;
+const PIECES: usize = 4;
 
 /// What is on the way.
 enum Piece {

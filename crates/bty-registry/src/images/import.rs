@@ -51,6 +51,8 @@ pub(crate) struct Importer {
     pub(crate) fetcher: Fetcher,
     /// Imports at a time.
     pub(crate) permits: Semaphore,
+    /// Imports at a time and those that wait for their turn.
+    pub(crate) places: Semaphore,
     /// Held while a file and its row in the database come or go together.
     pub(crate) placing: Mutex<()>,
 }
@@ -94,6 +96,9 @@ pub(crate) enum ImportEvent {
 pub(crate) type ImportResult = Result<ImportEvent, ImportProblem>;
 type EventSender = mpsc::Sender<ImportResult>;
 
+/// Imports that may wait for their turn; each holds a connection and a little memory.
+pub(crate) const WAITING: usize = 16;
+
 /// What a thread imports.
 enum Opened {
     /// An open file.
@@ -111,6 +116,11 @@ impl Importer {
         cancelled: CancellationToken,
     ) {
         let (name, actor) = (job.name.clone(), job.actor.clone());
+        let Ok(_place) = self.places.try_acquire() else {
+            let full = Problem::Full(format!("{WAITING} imports wait already: try again later"));
+            let _ = events.send(Err(full.into())).await;
+            return;
+        };
         let outcome = tokio::select! {
             permit = self.permits.acquire() => match permit {
                 Ok(_permit) => self.import(job, events.clone(), &cancelled).await,

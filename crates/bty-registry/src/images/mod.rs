@@ -13,5 +13,5 @@ mod problem;
 pub(crate) use feed::{Feed, Feeder, feed};
 pub(crate) use fetch::{Fetcher, url};
 pub(crate) use files::Folder;
-pub(crate) use import::{ImportEvent, Importer, Job, Origin, events};
+pub(crate) use import::{ImportEvent, Importer, Job, Origin, WAITING, events};
 pub(crate) use problem::ImportProblem;

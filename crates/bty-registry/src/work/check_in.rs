@@ -104,7 +104,7 @@ pub(crate) fn check_in(
         })?;
     }
     let machine = transaction.put_machine(machine)?;
-    let machine = end_other_run(transaction, machine, boot)?;
+    let machine = end_stale_run(transaction, machine, boot)?;
     let around = transaction.surroundings(&machine.intent)?;
     let asker = Asker::Agent { boot_id: &boot.id };
     let decision = what_next(&machine.intent, &machine.observed, &around, asker, now);
@@ -150,20 +150,25 @@ fn stand(transaction: &mut Transaction<'_>, mac: MacAddr, stage: Stage) -> Resul
     Ok(())
 }
 
-/// Ends a run that another boot of the machine began: that agent is gone.
-fn end_other_run(
+/// Ends a run that no agent will end: one that another boot began, and one whose agent came back too often.
+fn end_stale_run(
     transaction: &mut Transaction<'_>,
     machine: Machine,
     boot: &Boot,
 ) -> Result<Machine, Problem> {
-    if machine.running().is_some_and(|run| run.boot_id != boot.id) {
-        end_run(
-            transaction,
-            &machine,
-            "RESTARTED",
-            "the machine was started again before the run had ended",
-        )?;
-    }
+    let Some(latest) = machine.running() else { return Ok(machine) };
+    let Some(run) = transaction.run(&latest.id)? else { return Ok(machine) };
+    let ended = if run.boot_id != boot.id {
+        Ended::lost("RESTARTED", "the machine was started again before the run had ended")
+    } else if run.check_ins >= CHECK_INS_PER_RUN {
+        let message = format!(
+            "its agent was started {CHECK_INS_PER_RUN} times in this run and never ended it"
+        );
+        Ended::lost("AGENT_RESTARTS", &message)
+    } else {
+        return Ok(machine);
+    };
+    run_end::end(transaction, run, ended, "registry")?;
     Ok(transaction.machine(boot.mac)?.unwrap_or(machine))
 }
 
@@ -212,7 +217,7 @@ fn work(
     })
 }
 
-/// The run under way, where it still is what is wanted and its agent has not come back too often.
+/// The run under way, where it still is what is wanted.
 fn going_on(
     transaction: &mut Transaction<'_>,
     machine: &Machine,
@@ -231,13 +236,6 @@ fn going_on(
             Ended::lost("SUPERSEDED", "the wish for the machine was changed"),
             "registry",
         )?;
-        return Ok(None);
-    }
-    if run.check_ins >= CHECK_INS_PER_RUN {
-        let message = format!(
-            "its agent was started {CHECK_INS_PER_RUN} times in this run and never ended it"
-        );
-        run_end::end(transaction, run, Ended::lost("AGENT_RESTARTS", &message), "registry")?;
         return Ok(None);
     }
     run.check_ins += 1;

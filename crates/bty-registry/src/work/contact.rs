@@ -147,10 +147,13 @@ fn take_script(machine: &mut Machine, contact: &Contact, at: SystemTime) {
     let path = Some(contact.path()).filter(|&path| path != BootPath::Unspecified);
     let earlier = machine.observed.attempt.take().filter(|_| !contact.new_attempt);
     let is_work = is_work(action);
-    // The first request of a power-on counts. What a later one of the same power-on is told can differ: it counts where it
-    // is the first that is told to work.
-    let begins_work =
-        is_work && earlier.as_ref().is_none_or(|earlier| !self::is_work(earlier.action));
+    // This report was late where its agent has checked in already, and that has counted.
+    let has_counted =
+        machine.observed.run.as_ref().is_some_and(|run| run.boot_id == contact.boot_id);
+    // Of a power-on that asks several times, the first that is told to work counts.
+    let begins_work = !has_counted
+        && is_work
+        && earlier.as_ref().is_none_or(|earlier| !self::is_work(earlier.action));
     let mut paths = earlier.map(|earlier| earlier.paths).unwrap_or_default();
     if let Some(path) = path.filter(|path| !paths.contains(path)) {
         paths.push(path);
@@ -159,7 +162,7 @@ fn take_script(machine: &mut Machine, contact: &Contact, at: SystemTime) {
     if begins_work {
         machine.observed.attempts = machine.observed.attempts.saturating_add(1);
     }
-    if is_work {
+    if is_work && !has_counted {
         machine.observed.open_boot_id = Some(contact.boot_id.clone());
     }
     let has_its_turn = action == Action::Local && machine.intent.policy == Policy::FlashAlways;

@@ -256,6 +256,42 @@ async fn an_agent_that_restarts_goes_on_with_its_run_but_not_for_ever() {
 }
 
 #[tokio::test]
+async fn a_boot_counts_once_even_where_its_script_is_reported_late() {
+    let mut registry = Registry::start("");
+    images::put(&registry, 1, "debian:13").await;
+    registry.set(MAC, wish(Policy::FlashOnce)).await.unwrap();
+    let id = run_id(&registry.check_in(MAC, "b1").await.unwrap());
+    assert_eq!(registry.power_on(MAC, "b1").await, Action::Flash);
+    assert_eq!(registry.machine(MAC).await.observed.unwrap().attempts, 1);
+    finish(&registry, "b1", &id, failed("NETWORK")).await.unwrap();
+    assert_eq!(registry.machine(MAC).await.observed.unwrap().attempts, 1);
+}
+
+#[tokio::test]
+async fn a_disk_that_is_being_written_holds_no_image() {
+    let mut registry = Registry::start("");
+    let image = images::put(&registry, 1, "debian:13").await;
+    registry.set(MAC, wish(Policy::FlashOnce)).await.unwrap();
+    flash(&mut registry, "b1", &image).await;
+    assert_eq!(registry.machine(MAC).await.observed.unwrap().flashed_image, image);
+    registry.rearm(MAC).await;
+    registry.power_on(MAC, "b2").await;
+    let run_id = run_id(&registry.check_in(MAC, "b2").await.unwrap());
+    let report = |step: &str| ReportProgressRequest {
+        run_id: run_id.clone(),
+        step: step.into(),
+        ..ReportProgressRequest::default()
+    };
+    let holds = async |step| {
+        let reports = speaking_for(tokio_stream::iter([report(step)]), MAC, "b2");
+        registry.agents().report_progress(reports).await.unwrap();
+        !registry.machine(MAC).await.observed.unwrap().flashed_image.is_empty()
+    };
+    assert!(holds("gate").await, "nothing was written yet");
+    assert!(!holds("blank").await);
+}
+
+#[tokio::test]
 async fn a_silent_agent_is_lost_and_found() {
     let mut registry = Registry::start("lost_after_seconds = 1");
     let image = images::put(&registry, 1, "debian:13").await;
