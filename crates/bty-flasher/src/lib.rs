@@ -5,3 +5,16 @@
 
 pub mod engine;
 pub mod supply;
+
+mod agent;
+mod command;
+mod daemon;
+mod target;
+mod wire;
+
+use std::process::ExitCode;
+
+/// Runs `bty-flasher` with the process's arguments.
+pub fn main() -> ExitCode {
+    command::main()
+}

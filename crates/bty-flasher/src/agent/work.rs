@@ -1,0 +1,172 @@
+//! Carrying out a flash plan, and telling how it goes.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use bty_api::{
+    agent::v1::{FlashPlan, ReportProgressRequest, finish_request::Outcome},
+    registry::v1::RunFailure,
+    status,
+    types::v1::Disk as WireDisk,
+};
+use bty_disk::{discover::System, gate::Needs};
+use bty_types::{DiskSelector, ImageId};
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::{client::Client, kernel_log, parameters::Parameters, say::Say};
+use crate::{
+    engine::{Event, Options, Record, Step, flash as run_engine},
+    supply::{ContainerHttp, Supply},
+    target, wire,
+};
+
+/// Why a plan was not carried out.
+struct Failed {
+    reason: &'static str,
+    message: String,
+}
+
+impl Failed {
+    fn new(reason: &'static str, error: &dyn std::error::Error) -> Self {
+        Self { reason, message: status::chain(error) }
+    }
+}
+
+/// What is told of the run.
+#[derive(Debug, Clone, Default)]
+struct Now {
+    event: Option<Event>,
+    disk: Option<WireDisk>,
+}
+
+/// Carries out the plan; what it came to, either way.
+pub(super) async fn flash(
+    plan: FlashPlan,
+    parameters: &Parameters,
+    client: &Client,
+    say: &Say,
+) -> Outcome {
+    let run_id = plan.run_id.clone();
+    let url = absolute(&plan.image_url, &parameters.server);
+    let (tell, now) = watch::channel(Now::default());
+    let cancelled = Arc::new(AtomicBool::new(false));
+    let working = std::thread::spawn({
+        let cancelled = Arc::clone(&cancelled);
+        move || work(&plan, &url, &cancelled, &tell)
+    });
+    // When the work ends, `tell` goes, and with it this.
+    report(run_id, now, client.clone(), say).await;
+    let joined = tokio::task::spawn_blocking(move || working.join()).await;
+    cancelled.store(true, Ordering::Relaxed);
+    let outcome = match joined {
+        Ok(Ok(outcome)) => outcome,
+        _ => Err(Failed {
+            reason: "AGENT_PANICKED",
+            message: "the flash engine panicked; this is a fault of bty".into(),
+        }),
+    };
+    match outcome {
+        Ok(record) => Outcome::Flashed(wire::record(&record)),
+        Err(Failed { reason, message }) => Outcome::Failed(RunFailure {
+            reason: reason.to_owned(),
+            message,
+            agent_log: say.log(),
+            kernel_log: kernel_log::tail(),
+        }),
+    }
+}
+
+/// A path on the server that booted us, or a whole URL.
+fn absolute(url: &str, server: &str) -> String {
+    if url.starts_with('/') { format!("http://{server}{url}") } else { url.to_owned() }
+}
+
+fn work(
+    plan: &FlashPlan,
+    url: &str,
+    cancelled: &AtomicBool,
+    tell: &watch::Sender<Now>,
+) -> Result<Record, Failed> {
+    let wrong = |error: &dyn std::error::Error| Failed::new("PLAN_INVALID", error);
+    let selector: DiskSelector = plan.disk.parse().map_err(|problem| wrong(&problem))?;
+    let image_id: ImageId = plan.image_id.parse().map_err(|problem| wrong(&problem))?;
+    let digest: ImageId = plan.index_digest.parse().map_err(|problem| wrong(&problem))?;
+
+    tell.send_modify(|now| {
+        now.event = Some(Event { step: Step::Gate, done_bytes: 0, total_bytes: 0 });
+    });
+    let needs = Needs { raw_bytes: plan.raw_bytes, sector_bytes: plan.sector_bytes };
+    let system = System::default();
+    let refused = |problem: target::TargetError| Failed::new(problem.reason(), &problem);
+    let disk = target::choose(&system, &selector, needs).map_err(refused)?;
+    // The image is looked at before the disk is touched.
+    let mut supply = ContainerHttp::open(url, Some(digest))
+        .map_err(|problem| Failed::new("FETCH_FAILED", &problem))?;
+    if supply.id() != Some(image_id) {
+        let message = format!("the server's file at {url} is another image than {image_id}");
+        return Err(Failed { reason: "IMAGE_CORRUPT", message });
+    }
+    let device = target::open(&system, &disk).map_err(refused)?;
+    tell.send_modify(|now| now.disk = Some(wire::disk(&disk)));
+    let options = Options { expect_id: Some(image_id), ..Options::default() };
+    let told = |event: Event| tell.send_modify(|now| now.event = Some(event));
+    run_engine(&mut supply, &device, &options, cancelled, &told)
+        .map_err(|problem| Failed::new(problem.reason(), &problem))
+}
+
+/// Tells the server and the screen how the work goes, until it ends. A server that is away misses reports, and the work goes on.
+async fn report(run_id: String, mut now: watch::Receiver<Now>, client: Client, say: &Say) {
+    let (mut to_server, mut reports) = open_stream(&client);
+    let mut shown: Option<(Step, u64)> = None;
+    loop {
+        tokio::select! {
+            changed = now.changed() => if changed.is_err() { break },
+            // The stream ended before the work: the server restarted. A new one is opened with the next report.
+            () = &mut reports => {
+                tokio::time::sleep(super::RETRY).await;
+                (to_server, reports) = open_stream(&client);
+            }
+        }
+        let current = now.borrow_and_update().clone();
+        let Some(event) = current.event else { continue };
+        let tenth =
+            event.done_bytes.saturating_mul(10).checked_div(event.total_bytes).unwrap_or_default();
+        if shown != Some((event.step, tenth)) {
+            shown = Some((event.step, tenth));
+            say.line(&line(event, tenth));
+        }
+        let message = ReportProgressRequest {
+            run_id: run_id.clone(),
+            step: event.step.as_str().to_owned(),
+            done_bytes: event.done_bytes,
+            total_bytes: event.total_bytes,
+            disk: current.disk,
+        };
+        // A full queue means that the server is slow; the next report says more anyway.
+        let _ = to_server.try_send(message);
+    }
+    drop(to_server);
+    reports.await;
+}
+
+type Sending = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+
+fn open_stream(client: &Client) -> (mpsc::Sender<ReportProgressRequest>, Sending) {
+    let (to_server, queue) = mpsc::channel(8);
+    let mut client = client.clone();
+    let sending = async move {
+        // What goes wrong here shows when the end is reported.
+        let _ = client.report(ReceiverStream::new(queue)).await;
+    };
+    (to_server, Box::pin(sending))
+}
+
+fn line(event: Event, tenth: u64) -> String {
+    if event.total_bytes == 0 {
+        return event.step.as_str().to_owned();
+    }
+    format!("{} {} %", event.step.as_str(), tenth * 10)
+}

@@ -1,0 +1,117 @@
+//! The command line: `disks`, `write`, and the two ways to run as a service.
+
+#![allow(
+    clippy::doc_markdown,
+    rustdoc::bare_urls,
+    reason = "the comments are the help text, which is not Markdown"
+)]
+
+mod disks;
+mod show;
+mod write;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use bty_types::ErrorKind;
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Writes, verifies and proves disks.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    max_term_width = 80,
+    after_help = "Exit codes: 0 done, 1 internal, 2 wrong input, 3 not found, 5 precondition\n\
+                  (the disk must not be written), 6 denied, 7 unavailable, 8 corrupt,\n\
+                  130 interrupted."
+)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// List the disks of this machine.
+    Disks {
+        /// How to show them.
+        #[arg(long, value_enum, default_value = "text")]
+        output: Format,
+    },
+    /// Write an image to a disk, and prove that it is there.
+    Write(WriteArguments),
+    /// Run as the agent of a netbooted machine; reads /proc/cmdline.
+    Agent,
+    /// Run as the daemon for disks docked to this machine; see serve --help.
+    #[command(disable_help_flag = true, disable_version_flag = true)]
+    Serve {
+        /// Flags that every daemon of bty has.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+        rest: Vec<std::ffi::OsString>,
+    },
+}
+
+/// What to write where.
+#[derive(Debug, clap::Args)]
+struct WriteArguments {
+    /// A file in any format that bty imports, or the http://ADDRESS/ URL of a
+    /// bty container.
+    image: String,
+    /// The disk: /dev/sdX, serial:S, wwn:W, or only.
+    disk: String,
+    /// Don't ask.
+    #[arg(long)]
+    yes: bool,
+    /// Don't read the disk back. Faster, and proves nothing.
+    #[arg(long)]
+    no_readback: bool,
+    /// How to show progress and result; json is one object a line.
+    #[arg(long, value_enum, default_value = "text")]
+    output: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// Why a command failed.
+#[derive(Debug)]
+struct Failure {
+    kind: ErrorKind,
+    message: String,
+}
+
+impl Failure {
+    fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into() }
+    }
+
+    fn of(kind: ErrorKind, error: &dyn std::error::Error) -> Self {
+        Self::new(kind, bty_api::status::chain(error))
+    }
+}
+
+/// Runs what was asked for.
+pub(crate) fn main() -> ExitCode {
+    let outcome = match Arguments::parse().verb {
+        Verb::Disks { output } => disks::run(output),
+        Verb::Write(arguments) => write::run(&arguments),
+        Verb::Agent => return crate::agent::main(),
+        Verb::Serve { rest } => {
+            let name = PathBuf::from("bty-flasher serve").into_os_string();
+            return bty_service::main_with::<crate::daemon::Flasher>(
+                std::iter::once(name).chain(rest),
+            );
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {}", failure.message);
+            ExitCode::from(failure.kind.exit_code())
+        }
+    }
+}

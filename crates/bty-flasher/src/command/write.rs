@@ -1,0 +1,94 @@
+//! `bty-flasher write`.
+
+use std::{
+    io::{BufRead, IsTerminal, Write},
+    path::Path,
+    sync::atomic::AtomicBool,
+};
+
+use bty_disk::{Disk, discover::System, gate::Needs};
+use bty_image::inspect;
+use bty_types::{DiskSelector, ErrorKind};
+
+use super::{Failure, WriteArguments, show::Show};
+use crate::{
+    engine::{Options, flash},
+    supply::{self, Supply},
+    target,
+};
+
+pub(super) fn run(arguments: &WriteArguments) -> Result<(), Failure> {
+    let selector = selector(&arguments.disk)?;
+    let (mut supply, sector_bytes) = open_image(&arguments.image)?;
+    let needs = Needs { raw_bytes: supply.raw_bytes().unwrap_or_default(), sector_bytes };
+    let system = System::default();
+    let refused = |problem: target::TargetError| Failure::of(problem.kind(), &problem);
+    let disk = target::choose(&system, &selector, needs).map_err(refused)?;
+    if !arguments.yes {
+        ask(&arguments.image, &disk)?;
+    }
+    let device = target::open(&system, &disk).map_err(refused)?;
+    let show = Show::new(arguments.output);
+    let options = Options { readback: !arguments.no_readback, ..Options::default() };
+    let outcome = flash(supply.as_mut(), &device, &options, &AtomicBool::new(false), &|event| {
+        show.event(event);
+    });
+    match outcome {
+        Ok(record) => {
+            device.show_new_partitions();
+            show.record(&record, &disk);
+            Ok(())
+        }
+        Err(problem) => {
+            show.end();
+            Err(Failure::of(problem.kind(), &problem))
+        }
+    }
+}
+
+fn selector(text: &str) -> Result<DiskSelector, Failure> {
+    let text = if text.starts_with('/') { format!("path:{text}") } else { text.to_owned() };
+    text.parse().map_err(|problem: bty_types::ParseError| {
+        Failure::new(ErrorKind::InvalidInput, problem.to_string())
+    })
+}
+
+/// The image, and the sector size that its partition table was made for where a first look tells.
+fn open_image(image: &str) -> Result<(Box<dyn Supply>, u32), Failure> {
+    let failed = |problem: supply::SupplyError| Failure::of(problem.kind(), &problem);
+    if image.starts_with("http://") || image.starts_with("https://") {
+        let supply = supply::ContainerHttp::open(image, None).map_err(failed)?;
+        return Ok((Box::new(supply), 0));
+    }
+    let path = Path::new(image);
+    let sector_bytes = first_look(path);
+    if let Some(supply) = supply::ContainerFile::open(path).map_err(failed)? {
+        return Ok((Box::new(supply), sector_bytes));
+    }
+    Ok((Box::new(supply::RawStream::open(path).map_err(failed)?), sector_bytes))
+}
+
+fn first_look(path: &Path) -> u32 {
+    use std::io::Read as _;
+    let Ok(source) = bty_image::source::open_file(path, None) else { return 0 };
+    let mut head = Vec::new();
+    // What is wrong with the image is found, and told, when it is written.
+    let _ = source.take(inspect::HEAD_BYTES as u64).read_to_end(&mut head);
+    inspect::inspect(&head).sector_bytes
+}
+
+fn ask(image: &str, disk: &Disk) -> Result<(), Failure> {
+    let stdin = std::io::stdin();
+    if !stdin.is_terminal() {
+        let message = format!("there is no terminal to ask on; add --yes to overwrite {disk}");
+        return Err(Failure::new(ErrorKind::InvalidInput, message));
+    }
+    eprint!("Everything on {disk} will be lost.\nWrite {image} to it? Type yes: ");
+    let _ = std::io::stderr().flush();
+    let mut answer = String::new();
+    let read = stdin.lock().read_line(&mut answer);
+    if read.is_ok() && answer.trim() == "yes" {
+        return Ok(());
+    }
+    Err(Failure::new(ErrorKind::Cancelled, "nothing was written"))
+}

@@ -1,0 +1,170 @@
+//! The daemon for disks that are docked to this machine.
+
+use std::{
+    path::Path,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use bty_api::{
+    flasher::v1::{
+        ListDisksRequest, ListDisksResponse, WriteDiskRequest, WriteDiskResponse,
+        flasher_service_server::{FlasherService, FlasherServiceServer},
+        write_disk_response,
+    },
+    registry::v1::RunStep,
+    status,
+};
+use bty_disk::{discover::System, gate::Needs};
+use bty_service::{Context, Daemon, RunError, door::LocalOnly};
+use bty_types::{DiskSelector, ImageId};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_stream::{Stream, wrappers::ReceiverStream};
+use tonic::{Request, Response, Status, service::Routes};
+
+use crate::{
+    engine::{Event, Options, flash},
+    supply::{ContainerFile, ContainerHttp, RawStream, Supply, SupplyError},
+    target, wire,
+};
+
+/// The `[flasher]` section.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Settings {
+    /// Disks that are written at a time; more wait.
+    max_writes: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { max_writes: 2 }
+    }
+}
+
+/// The daemon.
+#[derive(Debug)]
+pub(crate) struct Flasher;
+
+impl Daemon for Flasher {
+    const NAME: &'static str = "flasher";
+    const PROGRAM: &'static str = "bty-flasher";
+    const ABOUT: &'static str = "Writes disks that are docked to this machine.";
+    type Settings = Settings;
+
+    fn check(settings: &Settings) -> Result<(), String> {
+        if settings.max_writes == 0 {
+            return Err("max_writes is 0: nothing could be written; write at least 1".into());
+        }
+        Ok(())
+    }
+
+    async fn start(context: Context<Settings>) -> Result<(), RunError> {
+        let places = Arc::new(Semaphore::new(context.settings.max_writes));
+        let services = Routes::new(FlasherServiceServer::new(Service { places }));
+        context.open_unix_door(services, Arc::new(LocalOnly)).await?;
+        context.ready("waiting for disks to write").await;
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct Service {
+    places: Arc<Semaphore>,
+}
+
+type Events = Pin<Box<dyn Stream<Item = Result<WriteDiskResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl FlasherService for Service {
+    async fn list_disks(
+        &self,
+        _: Request<ListDisksRequest>,
+    ) -> Result<Response<ListDisksResponse>, Status> {
+        let disks = System::default()
+            .disks()
+            .map_err(|problem| Status::internal(format!("looking for disks in /sys: {problem}")))?;
+        Ok(Response::new(ListDisksResponse { disks: disks.iter().map(wire::disk).collect() }))
+    }
+
+    type WriteDiskStream = Events;
+
+    async fn write_disk(
+        &self,
+        request: Request<WriteDiskRequest>,
+    ) -> Result<Response<Events>, Status> {
+        let request = request.into_inner();
+        let selector: DiskSelector =
+            request.disk.parse().map_err(|problem| status::invalid(&problem))?;
+        let expect_id: Option<ImageId> = match request.image_id.as_str() {
+            "" => None,
+            id => Some(id.parse().map_err(|problem| status::invalid(&problem))?),
+        };
+        let place = Arc::clone(&self.places)
+            .acquire_owned()
+            .await
+            .map_err(|_| Status::unavailable("the daemon is about to end"))?;
+        let (events, stream) = mpsc::channel(16);
+        std::thread::spawn(move || {
+            // A caller that goes away makes the next event fail, and that is the cancel.
+            let cancelled = Arc::new(AtomicBool::new(false));
+            let outcome = write(&request.image, &selector, expect_id, &cancelled, &events);
+            let last = outcome.map(|record| WriteDiskResponse {
+                event: Some(write_disk_response::Event::Record(record)),
+            });
+            let _ = events.blocking_send(last);
+            drop(place);
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
+}
+
+fn write(
+    image: &str,
+    selector: &DiskSelector,
+    expect_id: Option<ImageId>,
+    cancelled: &AtomicBool,
+    events: &mpsc::Sender<Result<WriteDiskResponse, Status>>,
+) -> Result<bty_api::registry::v1::FlashRecord, Status> {
+    let mut supply = open(image)
+        .map_err(|problem| status::from_error(problem.kind(), "FETCH_FAILED", &problem))?;
+    let needs = Needs { raw_bytes: supply.raw_bytes().unwrap_or_default(), sector_bytes: 0 };
+    let system = System::default();
+    let refused = |problem: target::TargetError| {
+        status::from_error(problem.kind(), problem.reason(), &problem)
+    };
+    let disk = target::choose(&system, selector, needs).map_err(refused)?;
+    let device = target::open(&system, &disk).map_err(refused)?;
+    let report = |event: Event| {
+        let step = RunStep {
+            name: event.step.as_str().to_owned(),
+            done_bytes: event.done_bytes,
+            total_bytes: event.total_bytes,
+            ..RunStep::default()
+        };
+        let message = WriteDiskResponse { event: Some(write_disk_response::Event::Step(step)) };
+        if events.blocking_send(Ok(message)).is_err() {
+            cancelled.store(true, Ordering::Relaxed);
+        }
+    };
+    let options = Options { expect_id, ..Options::default() };
+    let record = flash(supply.as_mut(), &device, &options, cancelled, &report)
+        .map_err(|problem| status::from_error(problem.kind(), problem.reason(), &problem))?;
+    device.show_new_partitions();
+    Ok(wire::record(&record))
+}
+
+fn open(image: &str) -> Result<Box<dyn Supply>, SupplyError> {
+    if image.starts_with("http://") {
+        return Ok(Box::new(ContainerHttp::open(image, None)?));
+    }
+    let path = Path::new(image);
+    match ContainerFile::open(path)? {
+        Some(container) => Ok(Box::new(container)),
+        None => Ok(Box::new(RawStream::open(path)?)),
+    }
+}

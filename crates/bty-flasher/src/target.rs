@@ -1,0 +1,89 @@
+//! From a selector to a device that may be written: discovery, selection, gate, and a last look at what was opened.
+
+use bty_disk::{
+    Disk,
+    device::{BlockDevice, OpenError, Target},
+    discover::System,
+    gate::{GateError, Needs, gate},
+    select::{SelectError, select},
+};
+use bty_types::{DiskSelector, ErrorKind};
+
+/// A disk that must not or can't be written; nothing was.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TargetError {
+    /// What disks there are can't be read.
+    #[error("looking for disks in /sys")]
+    Discover(#[source] std::io::Error),
+    /// None or several are meant.
+    #[error("choosing the disk")]
+    Select(#[from] SelectError),
+    /// It must not be written.
+    #[error("checking the disk")]
+    Gate(#[from] GateError),
+    /// It can't be opened.
+    #[error("opening the disk")]
+    Open(#[from] OpenError),
+    /// What was opened is not what was chosen.
+    #[error("{path} changed between choosing and opening it: {what}; nothing was written")]
+    Changed {
+        /// The device.
+        path: String,
+        /// What is different.
+        what: &'static str,
+    },
+}
+
+impl TargetError {
+    pub(crate) fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Discover(_) => ErrorKind::Internal,
+            Self::Select(problem) => problem.kind(),
+            Self::Gate(problem) => problem.kind(),
+            Self::Open(problem) => problem.kind(),
+            Self::Changed { .. } => ErrorKind::Precondition,
+        }
+    }
+
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::Discover(_) => "DISCOVERY_FAILED",
+            Self::Select(problem) => problem.reason(),
+            Self::Gate(problem) => problem.reason(),
+            Self::Open(problem) => problem.reason(),
+            Self::Changed { .. } => "DISK_CHANGED",
+        }
+    }
+}
+
+/// The disk that the selector names, if it may be written with an image that needs this. A device that is named by its path may be
+/// one that is not listed, such as a loop device.
+pub(crate) fn choose(
+    system: &System,
+    selector: &DiskSelector,
+    needs: Needs,
+) -> Result<Disk, TargetError> {
+    let mut disks = system.disks().map_err(TargetError::Discover)?;
+    if let DiskSelector::Path(path) = selector
+        && !disks.iter().any(|disk| disk.path == *path)
+    {
+        disks.extend(system.named(path));
+    }
+    let disk = select(selector, &disks)?.clone();
+    gate(&disk, needs)?;
+    Ok(disk)
+}
+
+/// Opens the chosen disk for us alone, and looks once more whether it is the chosen one.
+pub(crate) fn open(system: &System, disk: &Disk) -> Result<BlockDevice, TargetError> {
+    let device = BlockDevice::open(disk.path.as_ref())?;
+    let changed = |what| TargetError::Changed { path: disk.path.clone(), what };
+    let now = system.named(&disk.path).ok_or_else(|| changed("it is gone"))?;
+    if now.serial != disk.serial || now.wwn != disk.wwn {
+        return Err(changed("its serial number is another"));
+    }
+    if device.size_bytes() != disk.size_bytes {
+        return Err(changed("its size is another"));
+    }
+    Ok(device)
+}

@@ -1,0 +1,36 @@
+//! Disks, records and failures as messages of the contract.
+
+use bty_api::{registry::v1::FlashRecord, types::v1::Disk as WireDisk};
+use bty_disk::Disk;
+
+use crate::engine::Record;
+
+/// A disk as a message.
+pub(crate) fn disk(disk: &Disk) -> WireDisk {
+    let disk = disk.clone();
+    WireDisk {
+        path: disk.path,
+        serial: disk.serial,
+        wwn: disk.wwn,
+        model: disk.model,
+        transport: disk.transport,
+        size_bytes: disk.size_bytes,
+        logical_sector_bytes: disk.logical_sector_bytes,
+        physical_sector_bytes: disk.physical_sector_bytes,
+        rotational: disk.rotational,
+        removable: disk.removable,
+        read_only: disk.read_only,
+        in_use: disk.in_use,
+    }
+}
+
+/// A record as a message.
+pub(crate) fn record(record: &Record) -> FlashRecord {
+    FlashRecord {
+        proved_id: if record.proved { record.id.to_string() } else { String::new() },
+        fetched_bytes: record.fetched_bytes,
+        written_bytes: record.written_bytes,
+        zeroed_bytes: record.zeroed_bytes,
+        elapsed_ms: record.elapsed_ms,
+    }
+}
