@@ -13,7 +13,7 @@ use std::time::SystemTime;
 use tonic::{Request, Response, Status};
 
 use super::{
-    Shared, page,
+    Shared, page, paged,
     watch::{Responses, Told, watch},
 };
 use crate::{
@@ -49,14 +49,13 @@ impl MachineService for Machines {
         let size = page(request.page_size, PAGE, PAGE);
         let listed = self.0.store.read(move |snapshot| {
             let found = snapshot.machines_after(after, size)?;
-            let is_full = u32::try_from(found.len()).is_ok_and(|count| count == size);
-            let last = found.last().filter(|_| is_full).map(|machine| machine.mac.to_string());
-            let machines =
+            let found =
                 found.iter().map(|machine| shown(snapshot, machine)).collect::<Result<_, _>>()?;
-            Ok::<_, Problem>(ListMachinesResponse {
-                machines,
-                next_page_token: last.unwrap_or_default(),
-            })
+            let (machines, more_follow): (Vec<bty_api::registry::v1::Machine>, _) =
+                paged(found, size);
+            let last = machines.last().filter(|_| more_follow).map(|machine| machine.mac.clone());
+            let next_page_token = last.unwrap_or_default();
+            Ok::<_, Problem>(ListMachinesResponse { machines, next_page_token })
         });
         Ok(Response::new(listed.await?))
     }

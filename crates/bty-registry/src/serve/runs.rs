@@ -7,7 +7,7 @@ use bty_api::registry::v1::{
 use tonic::{Request, Response, Status};
 
 use super::{
-    Shared, page,
+    Shared, page, paged,
     watch::{Responses, Told, watch},
 };
 use crate::{
@@ -32,9 +32,9 @@ impl RunService for Runs {
         let listed = self.0.store.read(move |snapshot| {
             let mac = subject(snapshot, &machine)?;
             let found = snapshot.runs_before(mac, &page_token, size)?;
-            let is_full = u32::try_from(found.len()).is_ok_and(|count| count == size);
-            let last = found.last().filter(|_| is_full).map(|run| run.id.clone());
-            let runs = found.iter().map(|run| view::run(run, false)).collect();
+            let (runs, more_follow) =
+                paged(found.iter().map(|run| view::run(run, false)).collect(), size);
+            let last = runs.last().filter(|_| more_follow).map(|run| run.id.clone());
             Ok::<_, Problem>(ListRunsResponse { runs, next_page_token: last.unwrap_or_default() })
         });
         Ok(Response::new(listed.await?))
