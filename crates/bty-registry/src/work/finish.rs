@@ -118,3 +118,16 @@ fn ending(text: String, most: usize) -> String {
     }
     text.get(from..).unwrap_or_default().to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_keeps_its_end_in_whole_characters() {
+        assert_eq!(ending("abc".into(), 3), "abc");
+        assert_eq!(ending("abcdef".into(), 3), "def");
+        assert_eq!(ending("aüüü".into(), 3), "ü");
+        assert_eq!(ending(String::new(), 3), "");
+    }
+}

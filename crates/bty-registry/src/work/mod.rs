@@ -10,8 +10,6 @@ mod finish;
 mod progress;
 mod run_end;
 mod sweep;
-#[cfg(test)]
-mod tests;
 mod update;
 
 pub(crate) use check_in::{Boot, CheckIn, Plan, RETRY_AFTER, check_in};

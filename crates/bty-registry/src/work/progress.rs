@@ -76,7 +76,7 @@ pub(crate) fn report_progress(
         step.done_bytes = progress.done_bytes;
         step.total_bytes = progress.total_bytes;
     }
-    run.percent = percent(&run);
+    run.percent = run.steps.last().map_or(0, percent);
     transaction.put_run(&run)?;
     if let Some(mut machine) = transaction.machine(run.mac)? {
         let stage = match progress.step.as_str() {
@@ -126,8 +126,7 @@ pub(super) fn revive(transaction: &mut Transaction<'_>, mut run: Run) -> Result<
 }
 
 /// How far a run is, in percent: writing and reading back are what takes time.
-fn percent(run: &Run) -> u32 {
-    let Some(step) = run.steps.last() else { return 0 };
+fn percent(step: &Step) -> u32 {
     let share = |of: u64| {
         let done = u128::from(step.done_bytes.min(step.total_bytes)) * u128::from(of);
         done.checked_div(u128::from(step.total_bytes))
@@ -141,4 +140,35 @@ fn percent(run: &Run) -> u32 {
         _ => 0,
     };
     u32::try_from(percent.min(100)).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+
+    #[test]
+    fn percent_never_passes_a_hundred_nor_divides_by_nothing() {
+        let rows = [
+            ("gate", 5, 10, 0),
+            ("write", 0, 0, 0),
+            ("write", 50, 100, 40),
+            ("write", 200, 100, 80),
+            ("flush", 0, 0, 80),
+            ("prove", 50, 100, 90),
+            ("prove", u64::MAX, u64::MAX, 100),
+            ("no-such-step", 1, 1, 0),
+        ];
+        for (name, done_bytes, total_bytes, want) in rows {
+            let step = Step {
+                name: name.into(),
+                started_at: UNIX_EPOCH,
+                ended_at: None,
+                done_bytes,
+                total_bytes,
+            };
+            assert_eq!(percent(&step), want, "{name} {done_bytes}/{total_bytes}");
+        }
+    }
 }
