@@ -15,3 +15,23 @@ pub(crate) fn programs(shell: &Shell) -> Result<PathBuf> {
         .context("building the programs")?;
     Ok(shell.current_dir().join("target/fast"))
 }
+
+/// Builds the live system, and says where it is.
+pub(crate) fn live(shell: &Shell) -> Result<PathBuf> {
+    let out = shell.current_dir().join("target/live");
+    crate::live::build(&out)?;
+    Ok(out)
+}
+
+/// Runs this same command again as root, through sudo: the lab needs namespaces, cargo does not.
+pub(crate) fn again_as_root() -> Result<()> {
+    let program = std::env::current_exe().context("asking where this program is")?;
+    let status = std::process::Command::new("sudo")
+        .arg("--preserve-env=PATH,HOME,CARGO_HOME,RUSTUP_HOME,TERM")
+        .arg(program)
+        .args(std::env::args_os().skip(1))
+        .status()
+        .context("starting sudo; run this as root where there is none")?;
+    anyhow::ensure!(status.success(), "the same command as root ended with {status}");
+    Ok(())
+}

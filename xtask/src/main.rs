@@ -4,7 +4,10 @@
 
 mod build;
 mod codegen;
+mod debian;
+mod demo;
 mod install;
+mod live;
 mod test;
 mod tidy;
 mod workspace;
@@ -23,6 +26,14 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Show the main job, end to end, in a virtual lab.
+    Demo(demo::DemoArgs),
+    /// Build the live system that machines boot.
+    Live {
+        /// Where to put it.
+        #[arg(long, value_name = "DIR", default_value = "target/live")]
+        out: PathBuf,
+    },
     /// Run every check and test; installs what they need.
     Test(test::TestArgs),
     /// Check the rules that a compiler doesn't know.
@@ -39,6 +50,8 @@ enum Verb {
 
 fn main() -> ExitCode {
     let outcome = match Args::parse().verb {
+        Verb::Demo(args) => demo::run(&args),
+        Verb::Live { out } => live::build(&out),
         Verb::Test(args) => test::run(args),
         Verb::Tidy => tidy::check(),
         Verb::Codegen => codegen::write(),

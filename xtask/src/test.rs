@@ -41,6 +41,7 @@ pub(crate) fn run(args: TestArgs) -> Result<()> {
     })?;
     timed("licences", || licences(&shell))?;
     let binaries = timed("the programs", || build::programs(&shell))?;
+    let live = timed("the live system", || build::live(&shell))?;
     let python = timed("Python's gRPC", || python(&shell))?;
 
     // Tests make namespaces and loop devices; cargo itself stays the user's.
@@ -50,6 +51,7 @@ pub(crate) fn run(args: TestArgs) -> Result<()> {
         Ok(cmd!(shell, "cargo test --workspace --locked --no-fail-fast {full...}")
             .env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", runner)
             .env("BTY_BINARIES", &binaries)
+            .env("BTY_LIVE", &live)
             .env("BTY_PYTHON", &python)
             .run()?)
     })

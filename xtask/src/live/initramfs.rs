@@ -1,0 +1,216 @@
+//! The initramfs: a folder of files, packed as the kernel unpacks it (cpio newc, zstd), the same bytes for the same files.
+
+use std::{
+    fs,
+    io::{BufWriter, Write},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result, ensure};
+use xshell::{Shell, cmd};
+
+use super::modules;
+
+/// zstd's level: slow to pack, once; small to load, each boot.
+const LEVEL: &str = "-19";
+
+/// Lays the files out in a folder, and gives it.
+pub(super) fn tree(
+    shell: &Shell,
+    recipe: &Path,
+    packages: &Path,
+    kernel: &str,
+    flasher: &Path,
+) -> Result<PathBuf> {
+    let tree = shell.current_dir().join("target/live-work/initramfs");
+    if tree.exists() {
+        fs::remove_dir_all(&tree)?;
+    }
+    fs::create_dir_all(tree.join("bin"))?;
+    let busybox = tree.join("bin/busybox");
+    fs::copy(first_of(packages, &["usr/bin/busybox", "bin/busybox"])?, &busybox)
+        .context("copying busybox")?;
+    let applets =
+        cmd!(shell, "{busybox} --list").quiet().read().context("asking busybox for its applets")?;
+    for needed in
+        ["sh", "mount", "modprobe", "udhcpc", "wget", "ip", "usleep", "reboot", "find", "xargs"]
+    {
+        ensure!(applets.lines().any(|applet| applet == needed), "this busybox has no {needed}");
+    }
+    for applet in applets.lines().filter(|applet| *applet != "busybox") {
+        std::os::unix::fs::symlink("busybox", tree.join("bin").join(applet))?;
+    }
+    fs::copy(flasher, tree.join("bin/bty-flasher")).context("copying the agent")?;
+    let agent = tree.join("bin/bty-flasher");
+    cmd!(shell, "strip {agent}").quiet().run().context("stripping the agent (package binutils)")?;
+    for file in ["init", "udhcpc.script"] {
+        fs::copy(recipe.join(file), tree.join(file))
+            .with_context(|| format!("copying deploy/live/{file}"))?;
+        fs::set_permissions(tree.join(file), fs::Permissions::from_mode(0o755))?;
+    }
+    modules_tree(shell, recipe, packages, kernel, &tree)?;
+    Ok(tree)
+}
+
+fn modules_tree(
+    shell: &Shell,
+    recipe: &Path,
+    packages: &Path,
+    kernel: &str,
+    tree: &Path,
+) -> Result<()> {
+    let from = packages.join("usr/lib/modules").join(kernel);
+    // The package is unpacked, not installed: its lists are made here.
+    let usr = packages.join("usr");
+    cmd!(shell, "/sbin/depmod -b {usr} {kernel}")
+        .quiet()
+        .run()
+        .context("running depmod (package kmod)")?;
+    let read =
+        |name: &str| fs::read_to_string(from.join(name)).with_context(|| format!("reading {name}"));
+    let (dependencies, builtin) = (read("modules.dep")?, read("modules.builtin")?);
+    let files: Vec<String> =
+        dependencies.lines().filter_map(|line| Some(line.split_once(':')?.0.to_owned())).collect();
+    let list = fs::read_to_string(recipe.join("modules.list"))
+        .context("reading deploy/live/modules.list")?;
+    let into = tree.join("lib/modules").join(kernel);
+    for file in modules::closure(&modules::names(&list), &files, &dependencies, &builtin)? {
+        let unpacked = file.strip_suffix(".xz");
+        let plain = into.join(unpacked.unwrap_or(&file));
+        fs::create_dir_all(plain.parent().context("a module in no folder")?)?;
+        let packed = from.join(&file);
+        if unpacked.is_some() {
+            // Packed once, all together: zstd over many .xz saves nothing, and busybox unpacks no .xz modules.
+            let module =
+                Command::new("xz").arg("-dc").arg(&packed).output().context("starting xz")?;
+            ensure!(module.status.success(), "unpacking {file} ended with {}", module.status);
+            fs::write(&plain, module.stdout)?;
+        } else {
+            fs::copy(&packed, &plain)?;
+        }
+    }
+    for list in ["modules.builtin", "modules.builtin.modinfo", "modules.order"] {
+        fs::copy(from.join(list), into.join(list)).with_context(|| format!("copying {list}"))?;
+    }
+    cmd!(shell, "/sbin/depmod -b {tree} {kernel}")
+        .quiet()
+        .run()
+        .context("running depmod (package kmod)")?;
+    // busybox reads the text lists; the binary ones are kmod's.
+    for entry in fs::read_dir(&into)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "bin") {
+            fs::remove_file(path)?;
+        }
+    }
+    for done in ["modules.builtin.modinfo", "modules.order"] {
+        fs::remove_file(into.join(done))?;
+    }
+    Ok(())
+}
+
+fn first_of(root: &Path, names: &[&str]) -> Result<PathBuf> {
+    let found = names.iter().map(|name| root.join(name)).find(|path| path.is_file());
+    found.with_context(|| format!("none of {} is in the packages", names.join(", ")))
+}
+
+/// Packs the folder.
+pub(super) fn write(tree: &Path, image: &Path) -> Result<()> {
+    let mut zstd = Command::new("zstd")
+        .args(["--quiet", "--force", "-T0", LEVEL, "-o"])
+        .arg(image)
+        .stdin(Stdio::piped())
+        .spawn()
+        .context("starting zstd")?;
+    let mut input = BufWriter::new(zstd.stdin.take().context("zstd without an input")?);
+    archive(tree, &mut input)?;
+    drop(input);
+    let status = zstd.wait()?;
+    ensure!(status.success(), "zstd ended with {status}");
+    Ok(())
+}
+
+/// The folder as a cpio archive of the format that the kernel reads (Documentation/driver-api/early-userspace/buffer-format.rst):
+/// sorted, owned by root, without times.
+fn archive(tree: &Path, out: &mut impl Write) -> Result<()> {
+    let mut paths = Vec::new();
+    let mut pending = vec![tree.to_owned()];
+    while let Some(folder) = pending.pop() {
+        for entry in fs::read_dir(&folder)? {
+            let path = entry?.path();
+            if fs::symlink_metadata(&path)?.is_dir() {
+                pending.push(path.clone());
+            }
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    for (number, path) in (1_u32..).zip(&paths) {
+        let name = path.strip_prefix(tree)?.to_string_lossy().into_owned();
+        let metadata = fs::symlink_metadata(path)?;
+        let (kind, content) = if metadata.is_dir() {
+            (0o040_000, Vec::new())
+        } else if metadata.is_symlink() {
+            (0o120_000, fs::read_link(path)?.to_string_lossy().into_owned().into_bytes())
+        } else {
+            (0o100_000, fs::read(path)?)
+        };
+        let permissions =
+            if metadata.is_symlink() { 0o777 } else { metadata.permissions().mode() & 0o777 };
+        record(out, number, &name, kind | permissions, &content)?;
+    }
+    record(out, 0, "TRAILER!!!", 0, &[])
+}
+
+fn record(out: &mut impl Write, inode: u32, name: &str, mode: u32, content: &[u8]) -> Result<()> {
+    let name_bytes = u32::try_from(name.len() + 1)?;
+    let content_bytes = u32::try_from(content.len())?;
+    // Fields: inode, mode, uid, gid, links, time, size, four device numbers, length of the name, checksum.
+    let fields = [inode, mode, 0, 0, 1, 0, content_bytes, 0, 0, 0, 0, name_bytes, 0];
+    let mut head = String::from("070701");
+    for field in fields {
+        head += &format!("{field:08X}");
+    }
+    head += name;
+    head.push('\0');
+    out.write_all(head.as_bytes())?;
+    out.write_all(padding(head.len()))?;
+    out.write_all(content)?;
+    out.write_all(padding(content.len()))?;
+    Ok(())
+}
+
+fn padding(length: usize) -> &'static [u8] {
+    let zeros = &[0; 3];
+    zeros.get(..(4 - length % 4) % 4).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_files_are_the_same_archive_and_cpio_reads_it() {
+        let folder = std::env::temp_dir().join(format!("bty-xtask-{}", std::process::id()));
+        fs::create_dir_all(folder.join("tree/bin")).unwrap();
+        fs::write(folder.join("tree/bin/one"), "first").unwrap();
+        std::os::unix::fs::symlink("one", folder.join("tree/bin/two")).unwrap();
+        let pack = || {
+            let mut out = Vec::new();
+            archive(&folder.join("tree"), &mut out).unwrap();
+            out
+        };
+        let once = pack();
+        assert_eq!(once, pack());
+        fs::write(folder.join("archive"), &once).unwrap();
+        let listed = Command::new("cpio")
+            .arg("-t")
+            .stdin(fs::File::open(folder.join("archive")).unwrap())
+            .output()
+            .expect("cpio is needed for this test");
+        fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(String::from_utf8_lossy(&listed.stdout), "bin\nbin/one\nbin/two\n");
+    }
+}
