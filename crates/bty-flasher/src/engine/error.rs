@@ -29,6 +29,17 @@ pub enum FlashError {
     /// The image's bytes did not come.
     #[error("fetching the image")]
     Supply(#[from] SupplyError),
+    /// The image is another one, as its index says; nothing was written.
+    #[error("the image is {found}, and {wanted} was asked for; nothing was written")]
+    OtherImage {
+        /// What was asked for.
+        wanted: ImageId,
+        /// What it is.
+        found: ImageId,
+    },
+    /// There is no memory to decompress with.
+    #[error("making ready to decompress")]
+    Decoder(#[source] io::Error),
     /// The image's bytes are not what they should be.
     #[error("verifying the image")]
     Chunk(#[from] ChunkError),
@@ -83,7 +94,11 @@ impl FlashError {
             Self::Supply(problem) => problem.kind(),
             Self::Chunk(problem) => problem.kind(),
             Self::Write { .. } | Self::Read { .. } | Self::Flush(_) => ErrorKind::Unavailable,
-            Self::Mismatch { .. } | Self::WrongId { .. } | Self::Incomplete => ErrorKind::Corrupt,
+            Self::Mismatch { .. }
+            | Self::OtherImage { .. }
+            | Self::WrongId { .. }
+            | Self::Incomplete => ErrorKind::Corrupt,
+            Self::Decoder(_) => ErrorKind::Exhausted,
             Self::Cancelled => ErrorKind::Cancelled,
         }
     }
@@ -93,7 +108,10 @@ impl FlashError {
         match self {
             Self::TooSmall { .. } | Self::Overflow { .. } => "DISK_TOO_SMALL",
             Self::Supply(_) => "FETCH_FAILED",
-            Self::Chunk(_) | Self::WrongId { .. } | Self::Incomplete => "IMAGE_CORRUPT",
+            Self::Chunk(_) | Self::OtherImage { .. } | Self::WrongId { .. } | Self::Incomplete => {
+                "IMAGE_CORRUPT"
+            }
+            Self::Decoder(_) => "OUT_OF_MEMORY",
             Self::Write { .. } => "WRITE_FAILED",
             Self::Read { .. } => "READ_FAILED",
             Self::Flush(_) => "FLUSH_FAILED",

@@ -53,6 +53,15 @@ pub struct Event {
     pub total_bytes: u64,
 }
 
+/// How long a step took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct StepTime {
+    /// The step.
+    pub step: Step,
+    /// Wall time in milliseconds.
+    pub elapsed_ms: u64,
+}
+
 /// Between two reports of one step.
 const REPORT_EVERY: Duration = Duration::from_millis(250);
 
@@ -72,13 +81,29 @@ impl std::fmt::Debug for Meter<'_> {
 struct State {
     step: Step,
     total_bytes: u64,
+    began: Instant,
     reported: Instant,
+    ended: Vec<StepTime>,
+}
+
+impl State {
+    fn end_step(&mut self) {
+        let elapsed_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.ended.push(StepTime { step: self.step, elapsed_ms });
+    }
 }
 
 impl<'a> Meter<'a> {
     /// Reports to this.
     pub fn new(report: &'a (dyn Fn(Event) + Sync)) -> Self {
-        let state = State { step: Step::Gate, total_bytes: 0, reported: Instant::now() };
+        let now = Instant::now();
+        let state = State {
+            step: Step::Gate,
+            total_bytes: 0,
+            began: now,
+            reported: now,
+            ended: Vec::new(),
+        };
         Self { report, done_bytes: AtomicU64::new(0), state: Mutex::new(state) }
     }
 
@@ -86,7 +111,10 @@ impl<'a> Meter<'a> {
     pub fn step(&self, step: Step, total_bytes: u64) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         self.done_bytes.store(0, Ordering::Relaxed);
-        *state = State { step, total_bytes, reported: Instant::now() };
+        state.end_step();
+        let now = Instant::now();
+        (state.step, state.total_bytes, state.began, state.reported) =
+            (step, total_bytes, now, now);
         (self.report)(Event { step, done_bytes: 0, total_bytes });
     }
 
@@ -101,10 +129,12 @@ impl<'a> Meter<'a> {
         }
     }
 
-    /// The last step ended.
-    pub fn end(&self) {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+    /// The last step ended; gives how long each took.
+    pub fn end(&self) -> Vec<StepTime> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let done_bytes = self.done_bytes.load(Ordering::Relaxed);
         (self.report)(Event { step: state.step, done_bytes, total_bytes: state.total_bytes });
+        state.end_step();
+        std::mem::take(&mut state.ended)
     }
 }

@@ -25,7 +25,7 @@ use bty_sys::AlignedBuf;
 use bty_types::ImageId;
 
 pub use error::FlashError;
-pub use event::{Event, Meter, Step};
+pub use event::{Event, Meter, Step, StepTime};
 use write::{Held, Written};
 
 use crate::supply::Supply;
@@ -66,6 +66,8 @@ pub struct Record {
     pub zeroed_bytes: u64,
     /// Wall time in milliseconds.
     pub elapsed_ms: u64,
+    /// How long each step took, in order.
+    pub steps: Vec<StepTime>,
 }
 
 /// How much at the disk's beginning and end is blanked at least: a GPT and its backup with 4096-byte sectors need 6 sectors, boot
@@ -81,7 +83,7 @@ pub fn flash(
     report: &(dyn Fn(Event) + Sync),
 ) -> Result<Record, FlashError> {
     let started = Instant::now();
-    check_room(supply, target)?;
+    check(supply, target, options)?;
     let meter = Meter::new(report);
 
     meter.step(Step::Blank, 0);
@@ -110,8 +112,8 @@ pub fn flash(
         let _ = blank(target);
         return Err(problem);
     }
-    meter.end();
     Ok(Record {
+        steps: meter.end(),
         id,
         proved: options.readback,
         raw_bytes: image.written.raw_bytes,
@@ -128,7 +130,13 @@ struct Image {
     id: Option<ImageId>,
 }
 
-fn check_room(supply: &dyn Supply, target: &dyn Target) -> Result<(), FlashError> {
+/// What can be known to be wrong before anything is written.
+fn check(supply: &dyn Supply, target: &dyn Target, options: &Options) -> Result<(), FlashError> {
+    if let (Some(wanted), Some(found)) = (options.expect_id, supply.id())
+        && wanted != found
+    {
+        return Err(FlashError::OtherImage { wanted, found });
+    }
     let has = target.size_bytes();
     match supply.raw_bytes() {
         Some(needs) if needs > has => Err(FlashError::TooSmall { needs, has }),

@@ -4,9 +4,11 @@ use std::{
     io,
     path::PathBuf,
     sync::{
-        Mutex,
+        Arc, Condvar, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc,
     },
+    time::Duration,
 };
 
 use bty_disk::device::Target;
@@ -18,7 +20,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
-use crate::supply::{ContainerFile, RawStream};
+use crate::supply::{ContainerFile, Payload, Piece, RawStream, SupplyError};
 
 /// A disk in memory that fails at one request, by an error or by lying.
 struct Fake {
@@ -32,6 +34,8 @@ struct Fake {
 enum Fault {
     /// The request fails.
     Error,
+    /// This request fails, and all that follow.
+    Death,
     /// A write is acknowledged and half of it is lost.
     Lie,
 }
@@ -49,7 +53,8 @@ impl Fake {
 
     fn fault(&self) -> Option<Fault> {
         let request = self.requests.fetch_add(1, Ordering::Relaxed);
-        self.fault.filter(|(at, _)| *at == request).map(|(_, fault)| fault)
+        let (at, fault) = self.fault?;
+        (request == at || (request > at && matches!(fault, Fault::Death))).then_some(fault)
     }
 
     fn content(&self) -> Vec<u8> {
@@ -70,7 +75,7 @@ impl Target for Fake {
         assert_eq!(bytes.len() % self.sector_bytes as usize, 0, "not whole sectors");
         assert_eq!(bytes.as_ptr().addr() % bty_sys::ALIGNMENT, 0, "not aligned");
         let keep = match self.fault() {
-            Some(Fault::Error) => return Err(io::Error::other("injected")),
+            Some(Fault::Error | Fault::Death) => return Err(io::Error::other("injected")),
             Some(Fault::Lie) => bytes.len() / 2,
             None => bytes.len(),
         };
@@ -80,7 +85,7 @@ impl Target for Fake {
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        if matches!(self.fault(), Some(Fault::Error)) {
+        if matches!(self.fault(), Some(Fault::Error | Fault::Death)) {
             return Err(io::Error::other("injected"));
         }
         let start = usize::try_from(offset).unwrap();
@@ -90,7 +95,7 @@ impl Target for Fake {
 
     fn zero(&self, offset: u64, bytes: u64) -> io::Result<()> {
         let bytes = match self.fault() {
-            Some(Fault::Error) => return Err(io::Error::other("injected")),
+            Some(Fault::Error | Fault::Death) => return Err(io::Error::other("injected")),
             Some(Fault::Lie) => bytes / 2,
             None => bytes,
         };
@@ -100,7 +105,7 @@ impl Target for Fake {
     }
 
     fn flush(&self) -> io::Result<()> {
-        if matches!(self.fault(), Some(Fault::Error)) {
+        if matches!(self.fault(), Some(Fault::Error | Fault::Death)) {
             return Err(io::Error::other("injected"));
         }
         Ok(())
@@ -183,10 +188,22 @@ fn nothing_is_written_to_a_disk_that_is_too_small() {
 }
 
 #[test]
-fn another_image_than_was_asked_for_never_gets_its_beginning() {
+fn another_image_than_was_asked_for_is_refused_before_anything_is_written() {
     let image = Image::new(4096);
     let disk = Fake::new(4 << 20, 512, None);
     let mut supply = ContainerFile::open(&image.container).unwrap().unwrap();
+    let options = Options { expect_id: Some(ImageId::new([1; 32])), ..Options::default() };
+    let problem =
+        flash(&mut supply, &disk, &options, &AtomicBool::new(false), &|_| {}).unwrap_err();
+    assert_eq!(problem.reason(), "IMAGE_CORRUPT");
+    assert!(disk.content().iter().all(|&byte| byte == 0xA5));
+}
+
+#[test]
+fn a_stream_that_turns_out_to_be_another_image_never_gets_its_beginning() {
+    let image = Image::new(4096);
+    let disk = Fake::new(4 << 20, 512, None);
+    let mut supply = RawStream::open(&image.raw_path).unwrap();
     let options = Options { expect_id: Some(ImageId::new([1; 32])), ..Options::default() };
     let problem =
         flash(&mut supply, &disk, &options, &AtomicBool::new(false), &|_| {}).unwrap_err();
@@ -208,20 +225,127 @@ fn a_changed_byte_in_the_container_is_named_and_never_written() {
     assert!(disk.content()[..512].iter().all(|&byte| byte == 0));
 }
 
+#[test]
+fn a_disk_that_dies_ends_the_flash() {
+    let image = Image::new(4096);
+    for from_container in [true, false] {
+        let disk = Fake::new(image.raw.len(), 512, None);
+        image.flash(&disk, from_container).unwrap();
+        for at in 0..disk.requests.load(Ordering::Relaxed) {
+            let disk = Fake::new(image.raw.len(), 512, Some((at, Fault::Death)));
+            let problem = image.flash(&disk, from_container).unwrap_err();
+            assert!(
+                matches!(problem.reason(), "WRITE_FAILED" | "FLUSH_FAILED" | "READ_FAILED"),
+                "{problem:?}"
+            );
+        }
+    }
+}
+
+/// How many pieces a supply gave, for those who wait for it.
+#[derive(Default)]
+struct Given {
+    pieces: Mutex<u64>,
+    changed: Condvar,
+}
+
+/// Chunks without an end in sight.
+struct Plenty(Arc<Given>);
+
+impl Supply for Plenty {
+    fn chunk_bytes(&self) -> u32 {
+        64 * 1024
+    }
+
+    fn raw_bytes(&self) -> Option<u64> {
+        None
+    }
+
+    fn id(&self) -> Option<ImageId> {
+        None
+    }
+
+    fn next_piece(&mut self) -> Result<Option<Piece>, SupplyError> {
+        let mut pieces = self.0.pieces.lock().unwrap();
+        let number = *pieces;
+        *pieces += 1;
+        self.0.changed.notify_all();
+        let (raw_offset, payload) = (number * 64 * 1024, Payload::Raw(vec![1; 64 * 1024]));
+        Ok(Some(Piece { number, raw_offset, raw_bytes: 64 * 1024, is_whole_disk: false, payload }))
+    }
+
+    fn fetched_bytes(&self) -> u64 {
+        0
+    }
+}
+
+/// A disk whose writes after the blanking all fail, as soon as so many pieces are under way that the next one has to wait.
+struct Stuck(Arc<Given>, AtomicUsize);
+
+impl Target for Stuck {
+    fn size_bytes(&self) -> u64 {
+        1 << 40
+    }
+
+    fn sector_bytes(&self) -> u32 {
+        512
+    }
+
+    fn write_at(&self, _: &[u8], _: u64) -> io::Result<()> {
+        if self.1.fetch_add(1, Ordering::Relaxed) < 2 {
+            return Ok(());
+        }
+        // The first is held back; two are with the workers, two wait for them, and one has no place.
+        let pieces = self.0.pieces.lock().unwrap();
+        let pieces = self.0.changed.wait_while(pieces, |pieces| *pieces < 6).unwrap();
+        drop(pieces);
+        std::thread::yield_now();
+        Err(io::Error::other("injected"))
+    }
+
+    fn read_at(&self, _: &mut [u8], _: u64) -> io::Result<()> {
+        Err(io::Error::other("injected"))
+    }
+
+    fn zero(&self, _: u64, _: u64) -> io::Result<()> {
+        Err(io::Error::other("injected"))
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn all_workers_failing_at_once_do_not_leave_the_supply_waiting() {
+    for _ in 0..50 {
+        let (tell, told) = mpsc::channel();
+        std::thread::spawn(move || {
+            let given = Arc::new(Given::default());
+            let disk = Stuck(Arc::clone(&given), AtomicUsize::new(0));
+            let options = Options { workers: 2, ..Options::default() };
+            let outcome =
+                flash(&mut Plenty(given), &disk, &options, &AtomicBool::new(false), &|_| {});
+            let _ = tell.send(outcome.map_err(|problem| problem.reason()));
+        });
+        let outcome = told.recv_timeout(Duration::from_secs(30)).expect("the flash hangs");
+        assert_eq!(outcome, Err("WRITE_FAILED"));
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(160))]
 
     #[test]
     fn a_fault_anywhere_leaves_the_image_or_no_beginning(
         at in 0..160_usize,
-        lie: bool,
+        fault in prop_oneof![Just(Fault::Error), Just(Fault::Lie)],
         from_container: bool,
         whole_disk: bool,
         sector in prop_oneof![Just(512_u32), Just(4096)],
     ) {
         let image = Image::new(4096);
         let size = if whole_disk { image.raw.len() } else { image.raw.len() + (2 << 20) };
-        let fault = if lie { Fault::Lie } else { Fault::Error };
         let disk = Fake::new(size, sector, Some((at, fault)));
         let outcome = image.flash(&disk, from_container);
         let content = disk.content();

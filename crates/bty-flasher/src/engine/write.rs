@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
         mpsc,
     },
@@ -75,13 +75,16 @@ impl Written {
 /// What the workers share.
 struct Shop<'a> {
     target: &'a dyn Target,
-    pieces: Mutex<mpsc::Receiver<Piece>>,
     written: Mutex<Written>,
     failed: Mutex<Option<FlashError>>,
     /// Set when any failed: nobody begins anything more.
     stop: AtomicBool,
     meter: &'a Meter<'a>,
 }
+
+/// Where workers take pieces from. Theirs alone: when the last of them ends, however it ends, the feeder's send fails instead of
+/// waiting for ever.
+type Queue = Arc<Mutex<mpsc::Receiver<Piece>>>;
 
 /// Writes everything that the supply gives but what has to be held back.
 pub(super) fn write_all(
@@ -96,16 +99,18 @@ pub(super) fn write_all(
     let chunk_bytes = u64::from(supply.chunk_bytes());
     let shop = Shop {
         target,
-        pieces: Mutex::new(pieces),
         written: Mutex::new(Written { chunk_bytes, ..Written::default() }),
         failed: Mutex::new(None),
         stop: AtomicBool::new(false),
         meter,
     };
     let fed = thread::scope(|scope| {
+        let (shop, queue) = (&shop, Arc::new(Mutex::new(pieces)));
         for _ in 0..workers {
-            scope.spawn(|| shop.work());
+            let queue = Arc::clone(&queue);
+            scope.spawn(move || shop.work(&queue));
         }
+        drop(queue);
         let fed = feed(supply, &to_workers, target.size_bytes(), cancelled, &shop.stop);
         // The workers end when there is nothing more to take.
         drop(to_workers);
@@ -145,8 +150,8 @@ fn feed(
 }
 
 impl Shop<'_> {
-    fn work(&self) {
-        let outcome = self.work_until_done();
+    fn work(&self, queue: &Queue) {
+        let outcome = self.work_until_done(queue);
         if let Err(problem) = outcome {
             self.stop.store(true, Ordering::Relaxed);
             let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -154,15 +159,14 @@ impl Shop<'_> {
         }
     }
 
-    fn work_until_done(&self) -> Result<(), FlashError> {
-        let mut decoder = ChunkDecoder::new().map_err(FlashError::Flush)?;
+    fn work_until_done(&self, queue: &Queue) -> Result<(), FlashError> {
+        let mut decoder = ChunkDecoder::new().map_err(FlashError::Decoder)?;
         let mut buffer = AlignedBuf::new(usize::try_from(MAX_CHUNK_BYTES).unwrap_or_default());
         loop {
-            let piece = self.pieces.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let piece = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
             let Ok(piece) = piece else { return Ok(()) };
-            // What is still in the channel is thrown away, so that the feeder never waits for us.
             if self.stop.load(Ordering::Relaxed) {
-                continue;
+                return Ok(());
             }
             self.process(piece, &mut decoder, &mut buffer)?;
         }
