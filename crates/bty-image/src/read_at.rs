@@ -33,3 +33,13 @@ impl ReadAt for [u8] {
         Ok(())
     }
 }
+
+impl<T: ReadAt + ?Sized> ReadAt for &T {
+    fn length(&self) -> io::Result<u64> {
+        T::length(self)
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        T::read_exact_at(self, buffer, offset)
+    }
+}

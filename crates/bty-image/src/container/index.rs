@@ -1,21 +1,27 @@
 //! The chunk index: what is where in a container, and what each chunk must be.
 
-use std::io;
+use std::{io, ops::Range};
 
 use bty_types::{ErrorKind, ImageId};
 
 use super::{
     layout::{
-        ENTRY_BYTES, Entry, HOLE, INDEX_HEADER_BYTES, INDEX_MAGIC, INDEX_VERSION, MAX_CHUNK_LOG2,
-        MIN_CHUNK_LOG2, SKIPPABLE_HEADER_BYTES, TAIL_BYTES, index_bytes, locate,
+        ENTRY_BYTES, Entry, FOOTER_BYTES, HOLE, INDEX_FRAME_MAGIC, INDEX_HEADER_BYTES, INDEX_MAGIC,
+        INDEX_VERSION, MAX_CHUNK_LOG2, MIN_CHUNK_LOG2, SEEK_ENTRY_BYTES, SKIPPABLE_HEADER_BYTES,
+        TAIL_BYTES, index_bytes, locate, max_frame_bytes, seek_entry, seek_table_header,
+        seekable_frames, skippable_header,
     },
-    tree::{self, ChainingValue},
+    tree,
 };
 use crate::ReadAt;
 
+const TOO_LARGE: &str = "it is too large for this machine";
+// The parsers below split by these numbers.
+const _: () = assert!(INDEX_HEADER_BYTES == 32 && ENTRY_BYTES == 40);
+
 /// The index of a container. Reading one checks everything that it says against itself and the container's length; what remains is
 /// to compare its [`id`](Self::id) or [`digest`](Self::digest) with the one that is wanted.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Index {
     raw_bytes: u64,
     chunk_log2: u8,
@@ -24,6 +30,18 @@ pub struct Index {
     offsets: Vec<u64>,
     id: ImageId,
     digest: ImageId,
+}
+
+// Without the chunks, of which there may be millions.
+impl std::fmt::Debug for Index {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Index")
+            .field("id", &self.id)
+            .field("digest", &self.digest)
+            .field("raw_bytes", &self.raw_bytes)
+            .field("chunk_bytes", &self.chunk_bytes())
+            .finish_non_exhaustive()
+    }
 }
 
 /// One chunk of an image.
@@ -76,22 +94,65 @@ impl IndexError {
 }
 
 impl Index {
-    /// Reads the index of a whole container, with two reads at most.
+    /// Reads the index of a whole container, with two reads at most, and checks it against the seek table too.
     pub fn read(container: &(impl ReadAt + ?Sized)) -> Result<Self, IndexError> {
         let length = container.length()?;
-        let tail_bytes = length.min(TAIL_BYTES);
-        let tail_start = length - tail_bytes;
-        let mut tail = vec![0; usize::try_from(tail_bytes).unwrap_or_default()];
-        container.read_exact_at(&mut tail, tail_start)?;
-        let place = locate(&tail, length)?;
-        let size = usize::try_from(place.end - place.start)
-            .map_err(|_| IndexError::Damaged("it is too large"))?;
-        let mut content = vec![0; size];
-        container.read_exact_at(&mut content, place.start)?;
-        Self::parse(&content, place.start)
+        let tail_start = length.saturating_sub(TAIL_BYTES);
+        let mut end = vec![0; usize::try_from(length - tail_start).unwrap_or_default()];
+        container.read_exact_at(&mut end, tail_start)?;
+        let place = locate(&end, length)?;
+        let start = place.start - SKIPPABLE_HEADER_BYTES;
+        if let Some(before) = start.checked_sub(tail_start) {
+            end.drain(..usize::try_from(before).unwrap_or(usize::MAX));
+        } else {
+            let size =
+                usize::try_from(length - start).map_err(|_| IndexError::Damaged(TOO_LARGE))?;
+            end = vec![0; size];
+            container.read_exact_at(&mut end, start)?;
+        }
+        Self::parse_end(&end, &place)
     }
 
-    /// Parses the content of an index frame that begins at `place` of the container ([`super::locate`]).
+    /// Parses what is from the index frame to the end of a container.
+    fn parse_end(end: &[u8], place: &Range<u64>) -> Result<Self, IndexError> {
+        let size =
+            usize::try_from(place.end - place.start).map_err(|_| IndexError::Damaged(TOO_LARGE))?;
+        let (header, rest) = end.split_first_chunk::<8>().ok_or(IndexError::NotAContainer)?;
+        let (content, table) = rest.split_at_checked(size).ok_or(IndexError::NotAContainer)?;
+        let index = Self::parse(content, place.start)?;
+        let frame_bytes = SKIPPABLE_HEADER_BYTES + (place.end - place.start);
+        if Some(*header) != skippable_header(INDEX_FRAME_MAGIC, frame_bytes) {
+            return Err(IndexError::Damaged("its frame has another magic or size"));
+        }
+        if !index.has_seek_table(table, place.end) {
+            return Err(IndexError::Damaged("the seek table says something else"));
+        }
+        Ok(index)
+    }
+
+    /// Whether the seek table frame says of every frame what the index says, and nothing of raw bytes outside of chunks.
+    fn has_seek_table(&self, table: &[u8], place: u64) -> bool {
+        let Some((header, entries)) = table.split_first_chunk::<8>() else { return false };
+        let Some((entries, _)) = entries.split_last_chunk::<FOOTER_BYTES>() else { return false };
+        let (entries, rest) = entries.as_chunks::<SEEK_ENTRY_BYTES>();
+        let header_fits = seekable_frames(table)
+            .and_then(seek_table_header)
+            .is_some_and(|wanted| wanted == *header && rest.is_empty());
+        let mut chunks = self.chunks();
+        let mut end = 0_u64;
+        let entries_fit =
+            entries.iter().copied().map(seek_entry).all(|(frame_bytes, raw_bytes)| {
+                end += u64::from(frame_bytes);
+                let wanted = chunks
+                    .next()
+                    .map_or((frame_bytes, 0), |chunk| (chunk.frame_bytes, chunk.raw_bytes));
+                wanted == (frame_bytes, raw_bytes)
+            });
+        header_fits && entries_fit && chunks.next().is_none() && end == place
+    }
+
+    /// Parses the content of an index frame that begins at `place` of the container ([`super::locate`]). Takes memory in
+    /// proportion to `content`, whatever that says.
     pub fn parse(content: &[u8], place: u64) -> Result<Self, IndexError> {
         let (header, entries) =
             content.split_first_chunk::<32>().ok_or(IndexError::NotAContainer)?;
@@ -104,17 +165,14 @@ impl Index {
                 "its number of chunks does not fit the size of the disk",
             ));
         }
-        let entries: Vec<Entry> = entries
-            .chunks_exact(usize::try_from(ENTRY_BYTES).unwrap_or(usize::MAX))
-            .map(parse_entry)
-            .collect::<Option<_>>()
-            .ok_or(IndexError::Damaged("an entry has flags that nobody set"))?;
+        let most = max_frame_bytes(1 << chunk_log2);
+        let (entries, _) = entries.as_chunks::<40>();
+        let entries: Vec<Entry> =
+            entries.iter().map(|entry| parse_entry(entry, most)).collect::<Result<_, _>>()?;
         let digest = blake3::hash(content).into();
         let index = Self::new(raw_bytes, chunk_log2, entries, digest);
-        if index.frames_end().checked_add(SKIPPABLE_HEADER_BYTES) != Some(place) {
-            return Err(IndexError::Damaged(
-                "the sizes of the frames do not add up to where it is",
-            ));
+        if index.frames_end().checked_add(SKIPPABLE_HEADER_BYTES).is_none_or(|end| end > place) {
+            return Err(IndexError::Damaged("the frames are longer than the file up to it"));
         }
         Ok(index)
     }
@@ -128,8 +186,7 @@ impl Index {
             offset += u64::from(entry.frame_bytes);
             offsets.push(offset);
         }
-        let values: Vec<ChainingValue> = entries.iter().map(|entry| entry.value).collect();
-        let id = tree::merge(&values);
+        let id = tree::merge(&entries, &|entry| entry.value);
         Self { raw_bytes, chunk_log2, entries, offsets, id, digest }
     }
 
@@ -177,6 +234,11 @@ impl Index {
         1 << self.chunk_log2
     }
 
+    /// The largest frame that the index allows, in bytes: what a reader's buffer has to hold.
+    pub fn max_frame_bytes(&self) -> u32 {
+        max_frame_bytes(self.chunk_bytes())
+    }
+
     /// Bytes of the raw disk in chunks that are not holes.
     pub fn mapped_bytes(&self) -> u64 {
         self.chunks().filter(|chunk| !chunk.is_hole).map(|chunk| u64::from(chunk.raw_bytes)).sum()
@@ -221,6 +283,17 @@ impl Index {
     }
 }
 
+/// The size of the raw disk that the header of a container's index states, for progress and an early refusal; nothing is proved.
+pub(crate) fn stated_raw_bytes(container: &(impl ReadAt + ?Sized)) -> Option<u64> {
+    let length = container.length().ok()?;
+    let mut tail = [0; SEEK_ENTRY_BYTES + FOOTER_BYTES];
+    let tail_start = length.checked_sub(u64::try_from(tail.len()).ok()?)?;
+    container.read_exact_at(&mut tail, tail_start).ok()?;
+    let mut header = [0; 32];
+    container.read_exact_at(&mut header, locate(&tail, length).ok()?.start).ok()?;
+    parse_header(&header).ok().map(|(_, raw_bytes, _)| raw_bytes)
+}
+
 /// The chunks of an index, in order.
 #[derive(Debug, Clone)]
 pub struct Chunks<'a> {
@@ -240,7 +313,6 @@ impl Iterator for Chunks<'_> {
 
 /// Chunk size as a power of two, raw size, number of chunks.
 fn parse_header(header: &[u8; 32]) -> Result<(u8, u64, u64), IndexError> {
-    debug_assert_eq!(INDEX_HEADER_BYTES, 32);
     let (magic, rest) = header.split_first_chunk::<8>().ok_or(IndexError::NotAContainer)?;
     let (version, rest) = rest.split_first_chunk::<2>().ok_or(IndexError::NotAContainer)?;
     let (&[chunk_log2], rest) = rest.split_first_chunk::<1>().ok_or(IndexError::NotAContainer)?;
@@ -271,14 +343,20 @@ fn parse_header(header: &[u8; 32]) -> Result<(u8, u64, u64), IndexError> {
     Ok((chunk_log2, raw_bytes, chunks))
 }
 
-fn parse_entry(bytes: &[u8]) -> Option<Entry> {
-    let (value, rest) = bytes.split_first_chunk::<32>()?;
-    let (frame_bytes, rest) = rest.split_first_chunk::<4>()?;
-    let (flags, _) = rest.split_first_chunk::<4>()?;
-    let is_hole = match u32::from_le_bytes(*flags) {
+fn parse_entry(bytes: &[u8; 40], max_frame_bytes: u32) -> Result<Entry, IndexError> {
+    let damaged = IndexError::Damaged("an entry is cut off");
+    let (value, rest) = bytes.split_first_chunk::<32>().ok_or(damaged)?;
+    let &[s0, s1, s2, s3, f0, f1, f2, f3] = rest else {
+        return Err(IndexError::Damaged("an entry is cut off"));
+    };
+    let frame_bytes = u32::from_le_bytes([s0, s1, s2, s3]);
+    if frame_bytes == 0 || frame_bytes > max_frame_bytes {
+        return Err(IndexError::Damaged("a frame is smaller or larger than any"));
+    }
+    let is_hole = match u32::from_le_bytes([f0, f1, f2, f3]) {
         0 => false,
         HOLE => true,
-        _ => return None,
+        _ => return Err(IndexError::Damaged("an entry has flags that nobody set")),
     };
-    Some(Entry { value: *value, frame_bytes: u32::from_le_bytes(*frame_bytes), is_hole })
+    Ok(Entry { value: *value, frame_bytes, is_hole })
 }

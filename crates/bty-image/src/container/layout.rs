@@ -30,8 +30,8 @@ pub(super) const SKIPPABLE_HEADER_BYTES: u64 = 8;
 
 const SEEK_TABLE_FRAME_MAGIC: u32 = 0x184D_2A5E;
 const SEEK_TABLE_MAGIC: u32 = 0x8F92_EAB1;
-const SEEK_ENTRY_BYTES: u64 = 8;
-const FOOTER_BYTES: usize = 9;
+pub(super) const SEEK_ENTRY_BYTES: usize = 8;
+pub(crate) const FOOTER_BYTES: usize = 9;
 
 /// What the index says of one chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,40 +44,64 @@ pub(crate) struct Entry {
     pub(crate) is_hole: bool,
 }
 
-/// Where the index frame's content is in a container of this length, from the last bytes of it (at least 9; [`TAIL_BYTES`] is usual).
-pub fn locate(tail: &[u8], container_bytes: u64) -> Result<Range<u64>, IndexError> {
-    let footer: &[u8; FOOTER_BYTES] = tail.last_chunk().ok_or(IndexError::NotAContainer)?;
+/// How many frames a file of zstd's seekable format has, from its last bytes; `None` where it is none, or one with checksums in
+/// its seek table, which containers do not have.
+pub(crate) fn seekable_frames(tail: &[u8]) -> Option<u32> {
+    let footer: &[u8; FOOTER_BYTES] = tail.last_chunk()?;
     let [c0, c1, c2, c3, descriptor, m0, m1, m2, m3] = *footer;
-    if u32::from_le_bytes([m0, m1, m2, m3]) != SEEK_TABLE_MAGIC || descriptor != 0 {
-        return Err(IndexError::NotAContainer);
-    }
-    let frames = u64::from(u32::from_le_bytes([c0, c1, c2, c3]));
-    let chunks =
-        frames.checked_sub(1).filter(|&chunks| chunks > 0).ok_or(IndexError::NotAContainer)?;
-    let end =
-        container_bytes.checked_sub(seek_table_bytes(frames)).ok_or(IndexError::NotAContainer)?;
-    let start = end.checked_sub(index_bytes(chunks)).ok_or(IndexError::NotAContainer)?;
-    Ok(start..end)
+    let ours = u32::from_le_bytes([m0, m1, m2, m3]) == SEEK_TABLE_MAGIC && descriptor == 0;
+    ours.then(|| u32::from_le_bytes([c0, c1, c2, c3]))
 }
 
-/// Size of the index of so many chunks. A seek table holds at most 2^32 frames, so this can't overflow.
+/// Where the index frame's content is in a container of this length, from the last bytes of it (at least 17; [`TAIL_BYTES`] is usual).
+/// The range is inside the container and less than 4 GiB long, whatever the bytes are.
+pub fn locate(tail: &[u8], container_bytes: u64) -> Result<Range<u64>, IndexError> {
+    find(tail, container_bytes).ok_or(IndexError::NotAContainer)
+}
+
+fn find(tail: &[u8], container_bytes: u64) -> Option<Range<u64>> {
+    let frames = seekable_frames(tail)?;
+    let (entries, _) = tail.split_last_chunk::<FOOTER_BYTES>()?;
+    let (index_frame_bytes, index_raw_bytes) = seek_entry(*entries.last_chunk()?);
+    let end = container_bytes.checked_sub(seek_table_bytes(frames.into()))?;
+    let start = end.checked_sub(index_frame_bytes.into())?.checked_add(SKIPPABLE_HEADER_BYTES)?;
+    let chunks = end.checked_sub(start)?.checked_sub(INDEX_HEADER_BYTES)? / ENTRY_BYTES;
+    let fits = chunks > 0 && chunks < frames.into() && index_bytes(chunks) == end - start;
+    (fits && index_raw_bytes == 0).then_some(start..end)
+}
+
+/// Compressed and decompressed size of a frame.
+pub(super) fn seek_entry(bytes: [u8; SEEK_ENTRY_BYTES]) -> (u32, u32) {
+    let [c0, c1, c2, c3, d0, d1, d2, d3] = bytes;
+    (u32::from_le_bytes([c0, c1, c2, c3]), u32::from_le_bytes([d0, d1, d2, d3]))
+}
+
+/// The largest frame that a chunk of this size may have: zstd's own bound is a 256th more than the chunk and a few bytes.
+pub(super) fn max_frame_bytes(chunk_bytes: u32) -> u32 {
+    chunk_bytes + chunk_bytes / 128 + 1024
+}
+
+/// Size of the index of so many chunks, at most 2^32.
 pub(super) fn index_bytes(chunks: u64) -> u64 {
     INDEX_HEADER_BYTES + ENTRY_BYTES * chunks
 }
 
-fn seek_table_bytes(frames: u64) -> u64 {
+pub(super) fn seek_table_bytes(frames: u64) -> u64 {
     SKIPPABLE_HEADER_BYTES
-        + SEEK_ENTRY_BYTES * frames
+        + u64::try_from(SEEK_ENTRY_BYTES).unwrap_or_default() * frames
         + u64::try_from(FOOTER_BYTES).unwrap_or_default()
+}
+
+/// Magic and content size of a skippable frame that is so long with them.
+pub(super) fn skippable_header(magic: u32, frame_bytes: u64) -> Option<[u8; 8]> {
+    let content = u32::try_from(frame_bytes.checked_sub(SKIPPABLE_HEADER_BYTES)?).ok()?;
+    Some((u64::from(magic) | u64::from(content) << 32).to_le_bytes())
 }
 
 /// The seek table frame for frames of these compressed and decompressed sizes.
 pub(super) fn seek_table(frames: impl ExactSizeIterator<Item = (u32, u32)>) -> Option<Vec<u8>> {
     let count = u32::try_from(frames.len()).ok()?;
-    let content = u32::try_from(seek_table_bytes(count.into()) - SKIPPABLE_HEADER_BYTES).ok()?;
-    let mut table = Vec::new();
-    table.extend(SEEK_TABLE_FRAME_MAGIC.to_le_bytes());
-    table.extend(content.to_le_bytes());
+    let mut table = seek_table_header(count)?.to_vec();
     for (compressed, decompressed) in frames {
         table.extend(compressed.to_le_bytes());
         table.extend(decompressed.to_le_bytes());
@@ -86,4 +110,8 @@ pub(super) fn seek_table(frames: impl ExactSizeIterator<Item = (u32, u32)>) -> O
     table.push(0);
     table.extend(SEEK_TABLE_MAGIC.to_le_bytes());
     Some(table)
+}
+
+pub(super) fn seek_table_header(frames: u32) -> Option<[u8; 8]> {
+    skippable_header(SEEK_TABLE_FRAME_MAGIC, seek_table_bytes(frames.into()))
 }

@@ -10,6 +10,9 @@ pub(crate) type ChainingValue = [u8; 32];
 /// then it is the disk's BLAKE3.
 ///
 /// The offset is a multiple of the chunk size, which is a power of two of at least 64 KiB, and the chunk is no longer than that.
+///
+/// # Panics
+/// Where it is not: bytes would belong to another subtree.
 pub fn chunk_value(bytes: &[u8], offset: u64, is_whole_disk: bool) -> [u8; 32] {
     if is_whole_disk {
         return *blake3::hash(bytes).as_bytes();
@@ -20,28 +23,30 @@ pub fn chunk_value(bytes: &[u8], offset: u64, is_whole_disk: bool) -> [u8; 32] {
     hasher.finalize_non_root()
 }
 
-/// The id of a disk whose chunks have these values, in order. There is at least one.
-pub(super) fn merge(values: &[ChainingValue]) -> ImageId {
-    match split(values) {
-        None => ImageId::new(values.first().copied().unwrap_or_default()),
+/// The id of a disk whose chunks, in order, have these values. There is at least one.
+pub(super) fn merge<T>(chunks: &[T], value: &impl Fn(&T) -> ChainingValue) -> ImageId {
+    match split(chunks) {
+        None => ImageId::new(chunks.first().map(value).unwrap_or_default()),
         Some((left, right)) => {
-            merge_subtrees_root(&subtree(left), &subtree(right), Mode::Hash).into()
+            merge_subtrees_root(&subtree(left, value), &subtree(right, value), Mode::Hash).into()
         }
     }
 }
 
-fn subtree(values: &[ChainingValue]) -> ChainingValue {
-    match split(values) {
-        None => values.first().copied().unwrap_or_default(),
-        Some((left, right)) => merge_subtrees_non_root(&subtree(left), &subtree(right), Mode::Hash),
+fn subtree<T>(chunks: &[T], value: &impl Fn(&T) -> ChainingValue) -> ChainingValue {
+    match split(chunks) {
+        None => chunks.first().map(value).unwrap_or_default(),
+        Some((left, right)) => {
+            merge_subtrees_non_root(&subtree(left, value), &subtree(right, value), Mode::Hash)
+        }
     }
 }
 
 /// The left subtree is the largest power of two that leaves something for the right one (BLAKE3 paper, section 2.1); the
 /// depth is that of the tree, at most 32. `None` for a single value.
-fn split(values: &[ChainingValue]) -> Option<(&[ChainingValue], &[ChainingValue])> {
-    let last = values.len().checked_sub(1).filter(|&last| last > 0)?;
-    values.split_at_checked(1 << last.ilog2())
+fn split<T>(chunks: &[T]) -> Option<(&[T], &[T])> {
+    let last = chunks.len().checked_sub(1).filter(|&last| last > 0)?;
+    chunks.split_at_checked(1 << last.ilog2())
 }
 
 /// Collects the values of what a disk really holds, in any order, and says what id that is.
@@ -66,8 +71,8 @@ impl Proof {
 
     /// The id of what the disk holds; `None` unless every chunk was added.
     pub fn id(self) -> Option<ImageId> {
-        let values: Vec<ChainingValue> = self.values.into_iter().collect::<Option<_>>()?;
-        (!values.is_empty()).then(|| merge(&values))
+        let is_whole = !self.values.is_empty() && self.values.iter().all(Option::is_some);
+        is_whole.then(|| merge(&self.values, &|value| value.unwrap_or_default()))
     }
 }
 

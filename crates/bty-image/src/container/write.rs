@@ -2,7 +2,7 @@
 
 use super::{
     index::Index,
-    layout::{Entry, INDEX_FRAME_MAGIC, seek_table},
+    layout::{Entry, INDEX_FRAME_MAGIC, SKIPPABLE_HEADER_BYTES, seek_table, skippable_header},
 };
 
 /// What follows the last frame, and the index that it holds.
@@ -18,11 +18,10 @@ impl Finish {
     /// For a disk of `raw_bytes` whose chunks have these entries. `None` where there are more chunks than a container holds.
     pub(crate) fn new(raw_bytes: u64, chunk_bytes: u32, entries: Vec<Entry>) -> Option<Self> {
         let (index, content) = Index::build(raw_bytes, chunk_bytes, entries)?;
-        let mut bytes = Vec::new();
-        bytes.extend(INDEX_FRAME_MAGIC.to_le_bytes());
-        bytes.extend(u32::try_from(content.len()).ok()?.to_le_bytes());
+        let index_bytes = SKIPPABLE_HEADER_BYTES + u64::try_from(content.len()).ok()?;
+        let mut bytes = skippable_header(INDEX_FRAME_MAGIC, index_bytes)?.to_vec();
         bytes.extend(content);
-        let index_frame = u32::try_from(bytes.len()).ok()?;
+        let index_frame = u32::try_from(index_bytes).ok()?;
         let mut frames: Vec<(u32, u32)> =
             index.chunks().map(|chunk| (chunk.frame_bytes, chunk.raw_bytes)).collect();
         frames.push((index_frame, 0));

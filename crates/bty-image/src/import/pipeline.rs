@@ -16,9 +16,9 @@ use super::{
     worker::{Done, Task, Worker},
 };
 use crate::{
-    container::{Entry, Finish},
+    container::{Entry, Finish, MAX_CHUNK_BYTES, MIN_CHUNK_BYTES},
     inspect::{self, inspect},
-    source::{Format, Source},
+    source::{FinishError, Format, Source},
 };
 
 /// Buffers for each worker: one in work, one waiting before it, one after it.
@@ -39,6 +39,10 @@ pub(super) fn run(
     cancelled: &AtomicBool,
     mut progress: impl FnMut(Progress),
 ) -> Result<Summary, ImportError> {
+    check(options)?;
+    if source.raw_bytes_at_least().is_some_and(|bytes| bytes > options.max_raw_bytes) {
+        return Err(ImportError::TooLarge(options.max_raw_bytes));
+    }
     let format = source.format();
     let (position, source_total_bytes) = (source.position(), source.source_bytes());
     let workers = options.workers.max(1);
@@ -77,6 +81,16 @@ pub(super) fn run(
         }
     })?;
     finish(read, entries, destination, options, format)
+}
+
+/// A container of another chunk size could not be read again.
+fn check(options: &Options) -> Result<(), ImportError> {
+    let sizes = MIN_CHUNK_BYTES..=MAX_CHUNK_BYTES;
+    if sizes.contains(&options.chunk_bytes) && options.chunk_bytes.is_power_of_two() {
+        return Ok(());
+    }
+    let problem = "the chunk size is not a power of two from 64 KiB to 1 MiB";
+    Err(ImportError::Start(io::Error::new(io::ErrorKind::InvalidInput, problem)))
 }
 
 /// Cuts the raw disk into chunks.
@@ -174,7 +188,13 @@ fn finish(
     if raw_bytes == 0 || raw_bytes % SECTOR_BYTES != 0 {
         return Err(ImportError::NoDisk(raw_bytes));
     }
-    source.finish()?;
+    source.finish().map_err(|problem| match problem {
+        // Something about the disk that shows only at its end.
+        FinishError::Read(source) if source.kind() == io::ErrorKind::InvalidData => {
+            ImportError::Read { raw_bytes, source }
+        }
+        FinishError::Checksum { .. } | FinishError::Read(_) => ImportError::Finish(problem),
+    })?;
     let frames: u64 = entries.iter().map(|entry| u64::from(entry.frame_bytes)).sum();
     let finish = Finish::new(raw_bytes, options.chunk_bytes, entries)
         .ok_or(ImportError::TooLarge(raw_bytes))?;

@@ -19,6 +19,9 @@ pub struct Inspection {
     pub boots_bios: bool,
     /// Whether it has an EFI system partition.
     pub boots_uefi: bool,
+    /// Whether it has an ISO 9660 file system: a live or installation medium. With a partition table it is a hybrid, which boots
+    /// from a disk too.
+    pub is_iso: bool,
     /// The sector size that the partition table was made for, in bytes; 0 where it has none or any would do.
     pub sector_bytes: u32,
 }
@@ -66,19 +69,26 @@ const ESP_GUID: &str = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b";
 /// And in an MBR.
 const ESP_TYPE: &str = "ef";
 
+/// Where ECMA-119 has the first volume descriptor's identifier.
+const ISO_AT: usize = 0x8001;
+const ISO_MAGIC: &[u8] = b"CD001";
+
 /// Looks at the first bytes of a disk, [`HEAD_BYTES`] or all there are.
 pub fn inspect(head: &[u8]) -> Inspection {
-    let Some(mbr) = mbr::parse(head) else { return Inspection::default() };
+    let is_iso = head.get(ISO_AT..).is_some_and(|rest| rest.starts_with(ISO_MAGIC));
+    let Some(mbr) = mbr::parse(head) else { return Inspection { is_iso, ..Inspection::default() } };
     let boots_bios = mbr.has_code;
     if let Some((sector_bytes, partitions)) = gpt::parse(head) {
         let boots_uefi = partitions.iter().any(|partition| partition.kind == ESP_GUID);
-        return Inspection { table: Table::Gpt, partitions, boots_bios, boots_uefi, sector_bytes };
+        let table = Table::Gpt;
+        return Inspection { table, partitions, boots_bios, boots_uefi, is_iso, sector_bytes };
     }
     let boots_uefi = mbr.partitions.iter().any(|partition| partition.kind == ESP_TYPE);
     let table = if mbr.partitions.is_empty() { Table::None } else { Table::Mbr };
     // An MBR does not say for which sector size it was made; nearly all are for 512.
     let sector_bytes = if table == Table::Mbr { 512 } else { 0 };
-    Inspection { table, partitions: mbr.partitions, boots_bios, boots_uefi, sector_bytes }
+    let partitions = mbr.partitions;
+    Inspection { table, partitions, boots_bios, boots_uefi, is_iso, sector_bytes }
 }
 
 #[cfg(test)]

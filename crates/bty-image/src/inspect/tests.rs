@@ -45,6 +45,7 @@ fn a_gpt_with_an_esp_boots_uefi_and_says_its_sector_size() {
             }],
             boots_bios: true,
             boots_uefi: true,
+            is_iso: false,
             sector_bytes: u32::try_from(sector).unwrap(),
         };
         assert_eq!(got, want);
@@ -62,6 +63,16 @@ fn an_mbr_has_its_partitions() {
         (2048 * 512, 4096 * 512)
     );
     assert!(inspect(&mbr(0xef)).boots_uefi);
+}
+
+#[test]
+fn a_hybrid_iso_is_a_disk_and_an_iso() {
+    let mut head = mbr(0xef);
+    head[0x8001..0x8006].copy_from_slice(b"CD001");
+    let got = inspect(&head);
+    assert_eq!((got.is_iso, got.boots_bios, got.boots_uefi), (true, true, true));
+    head[510] = 0;
+    assert_eq!(inspect(&head), Inspection { is_iso: true, ..Inspection::default() });
 }
 
 #[test]

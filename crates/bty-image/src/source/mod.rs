@@ -5,24 +5,28 @@
 
 mod detect;
 mod qcow2;
+mod size;
 mod tap;
 
 use std::{
     fs::File,
-    io::{self, BufReader, Cursor, Read},
+    io::{self, BufReader, Cursor, Read, Seek},
     path::{Path, PathBuf},
 };
 
 use bty_types::{Checksum, ErrorKind};
 
+use crate::container::{MAX_CHUNK_BYTES, MIN_CHUNK_BYTES, seekable_frames};
 pub use detect::Format;
+pub use qcow2::Qcow2Error;
 pub use tap::Position;
-use tap::{Named, Tap};
+use tap::{Named, Tail, Tap};
 
-/// Memory that an xz stream may ask for: what `xz -9` needs, and some.
-const XZ_MEMORY_BYTES: u64 = 128 << 20;
-/// The largest zstd window, as a power of two: what `zstd -d` takes without being told, and `zstd --long` makes.
-const ZSTD_WINDOW_LOG: u32 = 27;
+/// zstd's smallest and largest window, as powers of two.
+const ZSTD_WINDOW_LOGS: (u32, u32) = (10, 31);
+/// A VHD of fixed size is a raw disk and this, in one sector at its end.
+const VHD_FOOTER: &[u8] = b"conectix";
+const SECTOR_BYTES: usize = 512;
 /// How much is read at a time from a compressed source.
 const BUFFER_BYTES: usize = 256 * 1024;
 /// How many of a source's first bytes tell its format.
@@ -34,7 +38,34 @@ pub struct Source {
     tap: Tap,
     format: Format,
     raw_bytes: Option<u64>,
+    /// What the first zstd frame says that it unpacks to.
+    first_frame_raw_bytes: Option<u64>,
     total_bytes: Option<u64>,
+    /// Raw bytes read so far, and the last of them.
+    read_bytes: u64,
+    tail: Tail,
+}
+
+/// How much a source may cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Memory that unpacking may take, in bytes. It is what the source's own window needs, so it says which sources are refused:
+    /// 128 MiB are enough for everything that was packed without asking for more (`xz -9` takes 65 MiB, `zstd --long` 128 MiB).
+    pub memory_bytes: u64,
+}
+
+impl Default for Limits {
+    /// Whatever the formats' own tools make, `zstd --long=31` included.
+    fn default() -> Self {
+        Self { memory_bytes: 2 << 30 }
+    }
+}
+
+impl Limits {
+    fn zstd_window_log(self) -> u32 {
+        let (smallest, largest) = ZSTD_WINDOW_LOGS;
+        self.memory_bytes.checked_ilog2().unwrap_or_default().clamp(smallest, largest)
+    }
 }
 
 impl std::fmt::Debug for Source {
@@ -76,7 +107,7 @@ pub enum SourceError {
     NeedsFile,
     /// It is a qcow2 that must not or can't be read.
     #[error("reading the qcow2 image")]
-    Qcow2(#[from] qcow2::Qcow2Error),
+    Qcow2(#[from] Qcow2Error),
 }
 
 impl SourceError {
@@ -88,6 +119,10 @@ impl SourceError {
                 io::ErrorKind::PermissionDenied => ErrorKind::Denied,
                 _ => ErrorKind::Unavailable,
             },
+            // What is known of the content is said so; anything else is a source that can't be read.
+            Self::Head(source) if source.kind() != io::ErrorKind::InvalidData => {
+                ErrorKind::Unavailable
+            }
             Self::Head(_) => ErrorKind::InvalidInput,
             Self::Empty | Self::Unsupported { .. } | Self::NeedsFile | Self::Qcow2(_) => {
                 ErrorKind::InvalidInput
@@ -98,6 +133,15 @@ impl SourceError {
 
 /// Opens a file in any format. With a checksum, [`Source::finish`] compares it with the file's bytes as they are.
 pub fn open_file(path: &Path, checksum: Option<Checksum>) -> Result<Source, SourceError> {
+    open_file_within(path, checksum, Limits::default())
+}
+
+/// [`open_file`] with other limits.
+pub fn open_file_within(
+    path: &Path,
+    checksum: Option<Checksum>,
+    limits: Limits,
+) -> Result<Source, SourceError> {
     let opening = |source| SourceError::Open { path: path.to_owned(), source };
     let mut file = File::open(path).map_err(opening)?;
     let metadata = file.metadata().map_err(opening)?;
@@ -106,11 +150,22 @@ pub fn open_file(path: &Path, checksum: Option<Checksum>) -> Result<Source, Sour
     }
     let mut head = Vec::new();
     (&mut file).take(4).read_to_end(&mut head).map_err(SourceError::Head)?;
-    let size = metadata.is_file().then_some(metadata.len());
-    if detect::is_qcow2(&head) && size.is_some() {
+    if !metadata.is_file() {
+        return open(Cursor::new(head).chain(file), None, checksum, limits);
+    }
+    if detect::is_qcow2(&head) {
+        file.rewind().map_err(SourceError::Head)?;
         return qcow2::open(file, checksum);
     }
-    open(Cursor::new(head).chain(file), size, checksum)
+    let ending = file.try_clone().map_err(SourceError::Head)?;
+    let stream = Cursor::new(head).chain(file);
+    let mut source = open(stream, Some(metadata.len()), checksum, limits)?;
+    match source.format {
+        Format::Xz => source.raw_bytes = size::of_xz(&ending),
+        Format::Zstd => source.raw_bytes = size::of_zstd(&ending),
+        Format::Raw | Format::Gzip | Format::Bzip2 | Format::Qcow2 => {}
+    }
+    Ok(source)
 }
 
 /// Opens a stream in any format that needs no going back, of this size where it is known.
@@ -119,7 +174,17 @@ pub fn open_stream(
     source_bytes: Option<u64>,
     checksum: Option<Checksum>,
 ) -> Result<Source, SourceError> {
-    open(stream, source_bytes, checksum)
+    open(stream, source_bytes, checksum, Limits::default())
+}
+
+/// [`open_stream`] with other limits.
+pub fn open_stream_within(
+    stream: impl Read + Send + 'static,
+    source_bytes: Option<u64>,
+    checksum: Option<Checksum>,
+    limits: Limits,
+) -> Result<Source, SourceError> {
+    open(stream, source_bytes, checksum, limits)
 }
 
 /// Whether a source with these first bytes (at least four) has to be a file.
@@ -131,38 +196,40 @@ fn open(
     stream: impl Read + Send + 'static,
     source_bytes: Option<u64>,
     checksum: Option<Checksum>,
+    limits: Limits,
 ) -> Result<Source, SourceError> {
     let tap = Tap::new(stream, checksum);
-    let (format, peeked) = peek(tap.clone())?;
-    let input = BufReader::with_capacity(BUFFER_BYTES, peeked);
+    let mut head = Vec::new();
+    (&mut tap.clone()).take(HEAD_BYTES as u64).read_to_end(&mut head).map_err(SourceError::Head)?;
+    let format = detect::format(&head)?;
+    let first_frame_raw_bytes = match format {
+        Format::Zstd => size::of_first_frame(&head),
+        _ => None,
+    };
+    let input = BufReader::with_capacity(BUFFER_BYTES, Cursor::new(head).chain(tap.clone()));
     let decoded: Box<dyn Read + Send> = match format {
         Format::Raw => Box::new(input),
         Format::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(input)),
         Format::Xz => {
             let flags = liblzma::stream::CONCATENATED;
-            let stream = liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY_BYTES, flags)
+            let stream = liblzma::stream::Stream::new_stream_decoder(limits.memory_bytes, flags)
                 .map_err(|problem| SourceError::Head(problem.into()))?;
             Box::new(liblzma::bufread::XzDecoder::new_stream(input, stream))
         }
         Format::Zstd => {
             let mut decoder =
                 zstd::stream::read::Decoder::with_buffer(input).map_err(SourceError::Head)?;
-            decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(SourceError::Head)?;
+            decoder.window_log_max(limits.zstd_window_log()).map_err(SourceError::Head)?;
             Box::new(decoder)
         }
         Format::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(input)),
         Format::Qcow2 => return Err(SourceError::NeedsFile),
     };
     let reader = unwrapped(format, decoded)?;
-    let raw_bytes = source_bytes.filter(|_| format == Format::Raw);
-    Ok(Source { reader, tap, format, raw_bytes, total_bytes: source_bytes })
-}
-
-fn peek(mut tap: Tap) -> Result<(Format, impl Read + Send), SourceError> {
-    let mut head = Vec::new();
-    tap.by_ref().take(HEAD_BYTES as u64).read_to_end(&mut head).map_err(SourceError::Head)?;
-    let format = detect::format(&head)?;
-    Ok((format, Cursor::new(head).chain(tap)))
+    let mut source = Source::new(reader, tap, format, source_bytes);
+    source.raw_bytes = source_bytes.filter(|_| format == Format::Raw);
+    source.first_frame_raw_bytes = first_frame_raw_bytes;
+    Ok(source)
 }
 
 /// Looks at the first raw bytes: what was unpacked must be a disk, and no archive or image in an image.
@@ -188,14 +255,38 @@ fn unwrapped(
 }
 
 impl Source {
+    fn new(
+        reader: Box<dyn Read + Send>,
+        tap: Tap,
+        format: Format,
+        total_bytes: Option<u64>,
+    ) -> Self {
+        Self {
+            reader,
+            tap,
+            format,
+            raw_bytes: None,
+            first_frame_raw_bytes: None,
+            total_bytes,
+            read_bytes: 0,
+            tail: Tail::new(SECTOR_BYTES),
+        }
+    }
+
     /// Its format.
     pub fn format(&self) -> Format {
         self.format
     }
 
-    /// Size of the raw disk, where the format says it for sure.
+    /// Size of the raw disk, where the format states it: raw, qcow2, and files that are xz or bty's container.
     pub fn raw_bytes(&self) -> Option<u64> {
         self.raw_bytes
+    }
+
+    /// What the raw disk has at least: its size where that is known, else what the first frame of zstd data states, which nearly
+    /// always is the only one.
+    pub fn raw_bytes_at_least(&self) -> Option<u64> {
+        self.raw_bytes.or(self.first_frame_raw_bytes)
     }
 
     /// Size of the source as it is, where it is known.
@@ -208,15 +299,41 @@ impl Source {
         self.tap.position()
     }
 
-    /// After the last raw byte: reads what is left of the source, and compares the checksum where one was given.
+    /// After the last raw byte: reads what is left of the source, compares the checksum where one was given, and refuses what shows
+    /// only at the end: a VHD of fixed size, and a container without its index.
     pub fn finish(self) -> Result<(), FinishError> {
-        self.tap.finish()
+        let is_cut_container = self.begins_like_a_container();
+        let source_tail = self.tap.finish()?;
+        let refuse = |what: &str| Err(io::Error::new(io::ErrorKind::InvalidData, what).into());
+        if is_cut_container && seekable_frames(source_tail.bytes()).is_none() {
+            return refuse(
+                "the zstd data is one frame per chunk and has no seek table at its end: the source was cut off",
+            );
+        }
+        if self.tail.bytes().starts_with(VHD_FOOTER) {
+            return refuse(
+                "it is a VHD of fixed size; convert it first: qemu-img convert -f vpc -O qcow2 IN OUT",
+            );
+        }
+        Ok(())
+    }
+
+    /// Whether its first frame is a chunk of a container, and not its only one. Where a file was cut between two frames, the zstd data
+    /// is whole as far as zstd can tell.
+    fn begins_like_a_container(&self) -> bool {
+        self.first_frame_raw_bytes.is_some_and(|bytes| {
+            let chunks = u64::from(MIN_CHUNK_BYTES)..=u64::from(MAX_CHUNK_BYTES);
+            chunks.contains(&bytes) && bytes.is_power_of_two() && self.read_bytes > bytes
+        })
     }
 }
 
 impl Read for Source {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.reader.read(buffer)
+        let read = self.reader.read(buffer)?;
+        self.read_bytes += u64::try_from(read).unwrap_or_default();
+        self.tail.push(buffer.get(..read).unwrap_or_default());
+        Ok(read)
     }
 }
 
@@ -243,6 +360,9 @@ impl FinishError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Checksum { .. } => ErrorKind::Corrupt,
+            Self::Read(source) if source.kind() == io::ErrorKind::InvalidData => {
+                ErrorKind::InvalidInput
+            }
             Self::Read(_) => ErrorKind::Unavailable,
         }
     }

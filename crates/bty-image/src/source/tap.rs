@@ -12,6 +12,7 @@ use bty_types::Checksum;
 use sha2::{Digest, Sha256, Sha512};
 
 use super::{FinishError, detect::Format};
+use crate::container::FOOTER_BYTES;
 
 /// How many bytes of a source have been read.
 #[derive(Debug, Clone, Default)]
@@ -25,6 +26,30 @@ impl Position {
 
     pub(super) fn advance(&self, bytes: usize) {
         self.0.fetch_add(u64::try_from(bytes).unwrap_or_default(), Ordering::Relaxed);
+    }
+}
+
+/// The last bytes of what was read.
+#[derive(Debug, Clone)]
+pub(super) struct Tail {
+    bytes: Vec<u8>,
+    most: usize,
+}
+
+impl Tail {
+    pub(super) fn new(most: usize) -> Self {
+        Self { bytes: Vec::new(), most }
+    }
+
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        let new = bytes.get(bytes.len().saturating_sub(self.most)..).unwrap_or_default();
+        let surplus = (self.bytes.len() + new.len()).saturating_sub(self.most);
+        self.bytes.drain(..surplus);
+        self.bytes.extend(new);
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 }
 
@@ -79,11 +104,16 @@ pub(super) struct Tap {
 struct Inner {
     stream: Box<dyn Read + Send>,
     hasher: Hasher,
+    tail: Tail,
 }
 
 impl Tap {
     pub(super) fn new(stream: impl Read + Send + 'static, checksum: Option<Checksum>) -> Self {
-        let inner = Inner { stream: Box::new(stream), hasher: Hasher::new(checksum) };
+        let inner = Inner {
+            stream: Box::new(stream),
+            hasher: Hasher::new(checksum),
+            tail: Tail::new(FOOTER_BYTES),
+        };
         Self { inner: Arc::new(Mutex::new(inner)), position: Position::default() }
     }
 
@@ -91,11 +121,12 @@ impl Tap {
         self.position.clone()
     }
 
-    /// Reads what no decoder wanted, and compares the checksum.
-    pub(super) fn finish(mut self) -> Result<(), FinishError> {
+    /// Reads what no decoder wanted, compares the checksum, and gives the source's last bytes.
+    pub(super) fn finish(mut self) -> Result<Tail, FinishError> {
         io::copy(&mut self, &mut io::sink())?;
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::replace(&mut inner.hasher, Hasher::Nothing).finish()
+        std::mem::replace(&mut inner.hasher, Hasher::Nothing).finish()?;
+        Ok(inner.tail.clone())
     }
 }
 
@@ -108,6 +139,7 @@ impl Read for Tap {
         })?;
         let bytes = buffer.get(..read).unwrap_or_default();
         inner.hasher.update(bytes);
+        inner.tail.push(bytes);
         self.position.advance(read);
         Ok(read)
     }
@@ -140,6 +172,10 @@ impl<R: Read> Read for Named<R> {
                 return problem;
             }
             let shown = match problem.kind() {
+                _ if is_memory_limit(&problem) => format!(
+                    "unpacking the {format} data takes more memory than is allowed here: it was packed with a larger window \
+                     (zstd --long, --ultra; xz --lzma2=dict); pack it again with the default"
+                ),
                 io::ErrorKind::UnexpectedEof => {
                     format!("the {format} data ends too early: the source was cut off")
                 }
@@ -147,5 +183,32 @@ impl<R: Read> Read for Named<R> {
             };
             io::Error::new(io::ErrorKind::InvalidData, shown)
         })
+    }
+}
+
+fn is_memory_limit(problem: &io::Error) -> bool {
+    let inner = problem.get_ref();
+    let is_xz = inner
+        .and_then(|inner| inner.downcast_ref::<liblzma::stream::Error>())
+        .is_some_and(|error| matches!(error, liblzma::stream::Error::MemLimit));
+    // The zstd crate gives the library's text and nothing else.
+    is_xz || inner.is_some_and(|inner| inner.to_string().contains("too much memory"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tail_is_the_last_bytes_however_they_come() {
+        let all: Vec<u8> = (0..100).collect();
+        for piece in [1, 3, 7, 9, 50, 100] {
+            let mut tail = Tail::new(9);
+            all.chunks(piece).for_each(|bytes| tail.push(bytes));
+            assert_eq!(tail.bytes(), &all[91..]);
+        }
+        let mut short = Tail::new(9);
+        short.push(b"ab");
+        assert_eq!(short.bytes(), b"ab");
     }
 }

@@ -1,0 +1,148 @@
+//! What is no image, not whole, or not read is refused, and the error says what it is.
+
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+mod lab;
+
+use std::{
+    fs::{self, File},
+    process::Command,
+};
+
+use bty_image::container::Index;
+use lab::Lab;
+
+#[test]
+fn a_source_that_is_cut_off_is_refused() {
+    let lab = Lab::new();
+    // A qcow2 may end with a cluster that the disk needs only the beginning of.
+    let (stream, cluster) = (1, 64 << 10);
+    for (path, last) in [
+        (lab.packed("disk.gz", "gzip", &["-c"]), stream),
+        (lab.packed("disk.xz", "xz", &["-c"]), stream),
+        (lab.packed("disk.zst", "zstd", &["-qc"]), stream),
+        (lab.packed("disk.bz2", "bzip2", &["-c"]), stream),
+        (lab.converted("disk.qcow2", "qcow2", &[]), cluster),
+        (lab.converted("packed.qcow2", "qcow2", &["-c"]), cluster),
+    ] {
+        let bytes = fs::read(&path).unwrap();
+        for keep in [40, bytes.len() / 2, bytes.len() - last] {
+            let shown = lab.import(&lab.file("cut", &bytes[..keep]), None).1.unwrap_err();
+            assert!(
+                shown.contains("cut off") || shown.contains("damaged"),
+                "{} bytes of {}: {shown}",
+                keep,
+                path.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn a_source_with_a_changed_byte_is_refused() {
+    let lab = Lab::new();
+    for path in [lab.packed("disk.gz", "gzip", &["-c"]), lab.packed("disk.xz", "xz", &["-c"])] {
+        let mut bytes = fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 0x10;
+        fs::write(&path, bytes).unwrap();
+        assert!(lab.import(&path, None).1.is_err(), "{}", path.display());
+    }
+}
+
+#[test]
+fn what_is_no_disk_image_is_refused_by_name() {
+    let lab = Lab::new();
+    let tar = lab.folder.path().join("disk.tar");
+    let status = Command::new("tar")
+        .arg("-cf")
+        .arg(&tar)
+        .arg("-C")
+        .arg(lab.folder.path())
+        .arg("disk.raw")
+        .status();
+    assert!(status.unwrap().success());
+    let tar_gz = lab.folder.path().join("disk.tar.gz");
+    let gzip =
+        Command::new("gzip").arg("-c").arg(&tar).stdout(File::create(&tar_gz).unwrap()).status();
+    assert!(gzip.unwrap().success());
+    let odd = lab.folder.path().join("odd.raw");
+    fs::write(&odd, [1; 1000]).unwrap();
+    let empty = lab.folder.path().join("empty.raw");
+    fs::write(&empty, []).unwrap();
+    let backing = lab.folder.path().join("backing.qcow2");
+    let made = Command::new("qemu-img")
+        .args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"])
+        .arg(&lab.raw)
+        .arg(&backing)
+        .status();
+    assert!(made.unwrap().success());
+    for (path, want) in [
+        (&tar, "tar archive"),
+        (&tar_gz, "tar archive"),
+        (&odd, "1000 bytes"),
+        (&empty, "empty"),
+        (&backing, "backing file"),
+        (&lab.folder.path().join("missing"), "missing"),
+        (&lab.folder.path().to_owned(), "directory"),
+    ] {
+        let shown = lab.import(path, None).1.unwrap_err();
+        assert!(shown.contains(want), "{}: {shown}", path.display());
+    }
+}
+
+#[test]
+fn rubbish_after_the_end_is_refused() {
+    let lab = Lab::new();
+    for (tool, arguments) in
+        [("gzip", ["-c"]), ("xz", ["-c"]), ("zstd", ["-qc"]), ("bzip2", ["-c"])]
+    {
+        let mut bytes = fs::read(lab.packed("good", tool, &arguments)).unwrap();
+        bytes.extend(b"and some more that nobody packed");
+        let shown = lab.import(&lab.file("bad", &bytes), None).1.unwrap_err();
+        assert!(shown.contains("damaged") || shown.contains("cut off"), "{tool}: {shown}");
+    }
+}
+
+#[test]
+fn disks_of_other_programs_are_refused_by_name() {
+    let lab = Lab::new();
+    for (format, options, want) in [
+        ("vmdk", &[][..], "VMDK"),
+        ("vmdk", &["-o", "subformat=streamOptimized"], "VMDK"),
+        ("vdi", &[], "VDI"),
+        ("vhdx", &[], "VHDX"),
+        ("vpc", &[], "VHD"),
+        ("vpc", &["-o", "subformat=fixed,force_size=on"], "VHD of fixed size"),
+    ] {
+        let path = lab.converted("disk", format, options);
+        let shown = lab.import(&path, None).1.unwrap_err();
+        assert!(shown.contains(want) && shown.contains("qemu-img convert"), "{format}: {shown}");
+        let packed = Command::new("gzip").arg("-c").arg(&path).output().unwrap().stdout;
+        let shown = lab.import(&lab.file("disk.gz", &packed), None).1.unwrap_err();
+        assert!(shown.contains(want), "{format} in gzip: {shown}");
+    }
+}
+
+#[test]
+fn a_container_cut_between_two_frames_is_no_smaller_disk() {
+    let lab = Lab::new();
+    let (out, _) = lab.import(&lab.raw, None);
+    let whole = fs::read(&out).unwrap();
+    let index = Index::read(whole.as_slice()).unwrap();
+    for chunk in index.chunks().skip(2) {
+        let end = usize::try_from(chunk.frame_offset).unwrap();
+        let shown = lab.import(&lab.file("cut.zst", &whole[..end]), None).1.unwrap_err();
+        assert!(shown.contains("cut off"), "before chunk {}: {shown}", chunk.number);
+    }
+}
+
+#[test]
+fn two_disks_of_a_format_in_another_are_refused() {
+    let lab = Lab::new();
+    lab.converted("disk.qcow2", "qcow2", &[]);
+    let inner = lab.folder.path().join("disk.qcow2");
+    let packed = Command::new("xz").arg("-c").arg(inner).output().unwrap().stdout;
+    let shown = lab.import(&lab.file("disk.qcow2.xz", &packed), None).1.unwrap_err();
+    assert!(shown.contains("packed twice"), "{shown}");
+}
