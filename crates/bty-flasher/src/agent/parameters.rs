@@ -37,7 +37,7 @@ impl Parameters {
         let api = value("bty.api")?;
         let api: SocketAddr = api
             .parse()
-            .or_else(|_| format!("{api}:80").parse())
+            .or_else(|_| format!("{api}:443").parse())
             .map_err(|_| format!("bty.api={api} is no ADDRESS:PORT"))?;
         let pin = value("bty.pin")?;
         let mac = value("bty.mac")?;

@@ -57,11 +57,17 @@ impl Say {
         kept.lines.iter().map(|line| format!("{line}\n")).collect()
     }
 
-    /// Each console by itself: /dev/console is only the last one of the command line.
+    /// The kernel's consoles and every serial port that there is, as the live system's first program does.
     fn show(line: &str) {
-        let active = fs::read_to_string("/sys/class/tty/console/active").unwrap_or_default();
+        let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+        let active = read("/sys/class/tty/console/active");
+        let mut consoles: Vec<String> =
+            active.split_ascii_whitespace().map(str::to_owned).collect();
+        consoles.extend(serial_ports(&read("/proc/tty/driver/serial")));
+        consoles.sort();
+        consoles.dedup();
         let mut shown = false;
-        for console in active.split_ascii_whitespace() {
+        for console in consoles {
             let opened = fs::OpenOptions::new().write(true).open(format!("/dev/{console}"));
             shown |= opened.and_then(|mut console| write!(console, "{line}\r\n")).is_ok();
         }
@@ -71,6 +77,15 @@ impl Say {
     }
 }
 
+/// The serial ports that have a chip behind them, from the text of `/proc/tty/driver/serial`.
+fn serial_ports(driver: &str) -> impl Iterator<Item = String> {
+    driver.lines().filter_map(|line| {
+        let (number, rest) = line.split_once(": uart:")?;
+        let number: u8 = number.trim().parse().ok()?;
+        (!rest.starts_with("unknown")).then(|| format!("ttyS{number}"))
+    })
+}
+
 /// Seconds since the kernel started.
 pub(super) fn uptime() -> f64 {
     let text = fs::read_to_string("/proc/uptime").unwrap_or_default();
@@ -78,4 +93,15 @@ pub(super) fn uptime() -> f64 {
         .next()
         .and_then(|seconds| seconds.parse().ok())
         .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_without_a_chip_is_none() {
+        let driver = "serinfo:1.0 driver revision:\n0: uart:16550A port:000003F8 irq:4\n1: uart:unknown port:000002F8\n";
+        assert_eq!(serial_ports(driver).collect::<Vec<_>>(), ["ttyS0"]);
+    }
 }

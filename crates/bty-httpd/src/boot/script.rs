@@ -43,9 +43,9 @@ const RETRY_SECONDS: u32 = 3;
 /// Seconds between two questions of a machine that waits.
 const HOLD_SECONDS: u32 = 15;
 
-/// Consoles that the live system speaks on. The last one is /dev/console; serial over LAN is ttyS1 on some boards, ttyS0 on
-/// others, and one that doesn't exist costs nothing.
-const CONSOLES: &str = "console=tty0 console=ttyS1,115200 console=ttyS0,115200";
+/// Consoles of the live system's kernel. The last one is /dev/console. Not ttyS1, where some boards have their serial over LAN:
+/// Debian's 6.12 hangs early where a console is named whose port isn't there; the live system itself speaks on every port that is.
+const CONSOLES: &str = "console=tty0 console=ttyS0,115200";
 
 /// The first script, the same for every machine: it asks for the machine's own.
 pub(crate) fn first(server: SocketAddr, via: &str) -> String {
