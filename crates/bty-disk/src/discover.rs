@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::Disk;
+use crate::{Disk, InUse};
 
 /// Where the kernel's view is: `/` on a real machine, a folder in tests.
 #[derive(Debug, Clone)]
@@ -48,6 +48,8 @@ impl System {
                 !(name.starts_with("mmcblk") && (name.contains("boot") || name.contains("rpmb")))
             })
             .filter(|name| !self.device(name).join("partition").exists())
+            // One path of several to an NVMe disk has no node of its own (nvme0c0n1).
+            .filter(|name| read_text(&self.device(name).join("hidden")) != "1")
             .collect();
         names.sort();
         let disks = names.iter().map(|name| self.disk(name, &usage));
@@ -55,11 +57,18 @@ impl System {
         Ok(disks.filter(|disk| disk.size_bytes > 0).collect())
     }
 
-    /// The one device with this node, even a loop device: a person who names one means it. `None` where there is none.
+    /// The one device with this node, even a loop device: a person who names one means it. `None` where there is none, and for a
+    /// partition. Links such as those in `/dev/disk/by-id` are followed.
     pub fn named(&self, path: &str) -> Option<Disk> {
-        let name = Path::new(path).file_name()?.to_str()?;
-        let is_whole = self.device(name).exists() && !self.device(name).join("partition").exists();
-        is_whole.then(|| self.disk(name, &self.usage())).filter(|disk| disk.size_bytes > 0)
+        let named = path.trim_start_matches('/');
+        let node = fs::canonicalize(self.root.join(named)).ok();
+        let node = node.as_deref().and_then(|node| node.strip_prefix(&self.root).ok()?.to_str());
+        // What sysfs knows without a node is good enough to say what is wrong with it.
+        let node = node.unwrap_or(named);
+        let name = node.strip_prefix("dev/")?.replace('/', "!");
+        let device = self.device(&name);
+        let is_whole = device.join("size").exists() && !device.join("partition").exists();
+        is_whole.then(|| self.disk(&name, &self.usage())).filter(|disk| disk.size_bytes > 0)
     }
 
     fn class(&self) -> PathBuf {
@@ -83,7 +92,7 @@ impl System {
             // sysfs writes a slash in a device's name as an exclamation mark (cciss!c0d0).
             path: format!("/dev/{}", name.replace('!', "/")),
             serial: serial(&device),
-            wwn: first_of([text("wwid"), text("device/wwid")]),
+            wwn: wwn(&first_of([text("wwid"), text("device/wwid")])),
             model: model(&device),
             transport: transport(name, &device),
             size_bytes: number("size").saturating_mul(SYSFS_SECTOR_BYTES),
@@ -97,7 +106,7 @@ impl System {
     }
 
     /// Device mapper, md and others that hold the disk or a partition of it.
-    fn holders(&self, name: &str) -> Vec<String> {
+    fn holders(&self, name: &str) -> Vec<InUse> {
         let mut parts = vec![name.to_owned()];
         parts.extend(
             children(&self.device(name)).into_iter().filter(|child| child.starts_with(name)),
@@ -113,7 +122,10 @@ impl System {
         parts
             .iter()
             .flat_map(held)
-            .map(|(part, holder)| format!("/dev/{part} is held by /dev/{holder}"))
+            .map(|(part, holder)| InUse::Held {
+                device: format!("/dev/{part}"),
+                by: format!("/dev/{holder}"),
+            })
             .collect()
     }
 
@@ -164,7 +176,7 @@ impl Devices {
 
 /// What uses which disk: mounts and swap.
 #[derive(Debug, Default)]
-struct Usage(BTreeMap<String, Vec<String>>);
+struct Usage(BTreeMap<String, Vec<InUse>>);
 
 impl Usage {
     fn new(mountinfo: &str, swaps: &str, mounts: &str, devices: &Devices) -> Self {
@@ -174,7 +186,7 @@ impl Usage {
             let mut fields = line.split(' ').skip(2);
             let (Some(number), Some(at)) = (fields.next(), fields.nth(1)) else { continue };
             if let Some((name, disk)) = devices.by_number.get(number) {
-                usage.add(disk, format!("/dev/{name} is mounted on {at}"));
+                usage.add(disk, mounted(name, at));
             }
         }
         // Some file systems (btrfs) have a number of their own in mountinfo; their device's name is in the older list.
@@ -182,33 +194,44 @@ impl Usage {
             let mut fields = line.split(' ');
             let (Some(source), Some(at)) = (fields.next(), fields.next()) else { continue };
             if let Some((name, disk)) = known(source, devices) {
-                usage.add(disk, format!("/dev/{name} is mounted on {at}"));
+                usage.add(disk, mounted(name, at));
             }
         }
         for line in swaps.lines().skip(1) {
             let source = line.split_whitespace().next().unwrap_or_default();
             if let Some((name, disk)) = known(source, devices) {
-                usage.add(disk, format!("/dev/{name} is swap"));
+                usage.add(disk, InUse::Swap { device: format!("/dev/{name}") });
             }
         }
         usage
     }
 
-    fn add(&mut self, disk: &str, sentence: String) {
-        let sentences = self.0.entry(disk.to_owned()).or_default();
-        if !sentences.contains(&sentence) {
-            sentences.push(sentence);
+    fn add(&mut self, disk: &str, found: InUse) {
+        let known = self.0.entry(disk.to_owned()).or_default();
+        if !known.contains(&found) {
+            known.push(found);
         }
     }
 
-    fn of(&self, disk: &str) -> Vec<String> {
+    fn of(&self, disk: &str) -> Vec<InUse> {
         self.0.get(disk).cloned().unwrap_or_default()
     }
+}
+
+fn mounted(name: &str, at: &str) -> InUse {
+    // Blanks and the like in mount points are octal (proc_pid_mountinfo(5)).
+    let at = at.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\");
+    InUse::Mounted { device: format!("/dev/{name}"), at }
 }
 
 fn known<'a>(source: &'a str, devices: &'a Devices) -> Option<(&'a str, &'a str)> {
     let name = source.strip_prefix("/dev/")?;
     devices.by_name.get(name).map(|disk| (name, disk.as_str()))
+}
+
+/// As people know it from `lsblk` and from labels: a SCSI or ATA disk's number with `0x`, others with their kind.
+fn wwn(wwid: &str) -> String {
+    wwid.strip_prefix("naa.").map_or_else(|| wwid.to_owned(), |number| format!("0x{number}"))
 }
 
 fn serial(device: &Path) -> String {
@@ -235,6 +258,7 @@ fn transport(name: &str, device: &Path) -> String {
     let kinds = [
         ("/usb", "usb"),
         ("/ata", "sata"),
+        ("/end_device-", "sas"),
         ("/virtio", "virtio"),
         ("/nvme", "nvme"),
         ("/mmc", "mmc"),

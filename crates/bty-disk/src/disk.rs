@@ -27,8 +27,54 @@ pub struct Disk {
     pub removable: bool,
     /// Whether the kernel refuses writes.
     pub read_only: bool,
-    /// What uses it, one sentence each; empty where it is free.
-    pub in_use: Vec<String>,
+    /// What uses it; empty where it is free.
+    pub in_use: Vec<InUse>,
+}
+
+/// Something that uses a disk or a partition of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InUse {
+    /// A file system is mounted.
+    Mounted {
+        /// The disk's or partition's node.
+        device: String,
+        /// Where.
+        at: String,
+    },
+    /// The kernel swaps to it.
+    Swap {
+        /// The disk's or partition's node.
+        device: String,
+    },
+    /// Device mapper, md or the like is built on it.
+    Held {
+        /// The disk's or partition's node.
+        device: String,
+        /// What is built on it.
+        by: String,
+    },
+}
+
+impl fmt::Display for InUse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mounted { device, at } => write!(f, "{device} is mounted on {at}"),
+            Self::Swap { device } => write!(f, "{device} is swap"),
+            Self::Held { device, by } => write!(f, "{device} is held by {by}"),
+        }
+    }
+}
+
+impl Disk {
+    /// Whether the running system is on it.
+    pub fn is_system(&self) -> bool {
+        self.in_use.iter().any(|use_| matches!(use_, InUse::Mounted { at, .. } if at == "/"))
+    }
+
+    /// Whether a file system on it is mounted.
+    pub fn is_mounted(&self) -> bool {
+        self.in_use.iter().any(|use_| matches!(use_, InUse::Mounted { .. }))
+    }
 }
 
 impl fmt::Display for Disk {
@@ -46,6 +92,9 @@ impl fmt::Display for Disk {
             self.logical_sector_bytes,
             or_none(&self.model)
         )?;
+        if self.read_only {
+            f.write_str(", read-only")?;
+        }
         for use_ in &self.in_use {
             write!(f, ", {use_}")?;
         }

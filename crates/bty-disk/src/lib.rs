@@ -11,4 +11,4 @@ pub mod select;
 
 mod disk;
 
-pub use disk::Disk;
+pub use disk::{Disk, InUse};

@@ -48,7 +48,7 @@ impl SelectError {
 pub fn select<'a>(selector: &DiskSelector, disks: &'a [Disk]) -> Result<&'a Disk, SelectError> {
     let fits = |disk: &&Disk| match selector {
         DiskSelector::Serial(serial) => !disk.serial.is_empty() && disk.serial == *serial,
-        DiskSelector::Wwn(wwn) => !disk.wwn.is_empty() && disk.wwn.eq_ignore_ascii_case(wwn),
+        DiskSelector::Wwn(wwn) => !disk.wwn.is_empty() && bare(&disk.wwn) == bare(wwn),
         DiskSelector::Path(path) => disk.path == *path,
         // A disk that could not be written anyway (the stick that we run from, a card reader) is not a candidate.
         DiskSelector::Only => !disk.read_only && !disk.removable && disk.in_use.is_empty(),
@@ -62,6 +62,13 @@ pub fn select<'a>(selector: &DiskSelector, disks: &'a [Disk]) -> Result<&'a Disk
             Err(SelectError::Ambiguous { selector, count: several.len(), disks: list(disks) })
         }
     }
+}
+
+/// Tools write the same number as `0x5000…`, `naa.5000…` and `wwn-0x5000…`.
+fn bare(wwn: &str) -> String {
+    let wwn = wwn.to_ascii_lowercase();
+    let kinds = ["wwn-0x", "naa.", "0x"];
+    kinds.iter().find_map(|kind| wwn.strip_prefix(kind)).unwrap_or(&wwn).to_owned()
 }
 
 #[cfg(test)]
@@ -105,15 +112,33 @@ mod tests {
         assert_eq!(select(&DiskSelector::Only, &[stick]).unwrap_err().reason(), "DISK_ABSENT");
     }
 
+    #[test]
+    fn a_wwn_is_known_however_tools_write_it() {
+        let sda = Disk { wwn: "0x5000c500a1b2c3d4".into(), ..disk("/dev/sda", "") };
+        let nvme = Disk { wwn: "eui.0025385b61b0a1c2".into(), ..disk("/dev/nvme0n1", "") };
+        let disks = [sda, nvme, disk("/dev/sdb", "")];
+        for (wwn, path) in [
+            ("0x5000C500A1B2C3D4", "/dev/sda"),
+            ("naa.5000c500a1b2c3d4", "/dev/sda"),
+            ("5000c500a1b2c3d4", "/dev/sda"),
+            ("eui.0025385b61b0a1c2", "/dev/nvme0n1"),
+        ] {
+            assert_eq!(select(&DiskSelector::Wwn(wwn.into()), &disks).unwrap().path, path);
+        }
+        for wwn in ["5000c500a1b2c3d", "0x", "naa."] {
+            let problem = select(&DiskSelector::Wwn(wwn.into()), &disks).unwrap_err();
+            assert_eq!(problem.reason(), "DISK_ABSENT");
+        }
+    }
+
     proptest! {
         #[test]
         fn a_disk_with_another_serial_is_never_chosen(serials in proptest::collection::vec("[A-C]{0,2}", 0..6), wanted in "[A-C]{1,2}") {
             let disks: Vec<Disk> =
                 serials.iter().enumerate().map(|(at, serial)| disk(&format!("/dev/sd{at}"), serial)).collect();
-            match select(&DiskSelector::Serial(wanted.clone()), &disks) {
-                Ok(chosen) => prop_assert_eq!(&chosen.serial, &wanted),
-                Err(_) => prop_assert_ne!(serials.iter().filter(|serial| **serial == wanted).count(), 1),
-            }
+            let is_one = serials.iter().filter(|serial| **serial == wanted).count() == 1;
+            let chosen = select(&DiskSelector::Serial(wanted.clone()), &disks).ok();
+            prop_assert_eq!(chosen.map(|disk| disk.serial.clone()), is_one.then_some(wanted));
         }
     }
 }

@@ -1,7 +1,6 @@
 //! The daemon for disks that are docked to this machine.
 
 use std::{
-    path::Path,
     pin::Pin,
     sync::{
         Arc,
@@ -22,14 +21,16 @@ use bty_disk::{discover::System, gate::Needs};
 use bty_service::{Context, Daemon, RunError, door::LocalOnly};
 use bty_types::{DiskSelector, ImageId};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{
+    Semaphore,
+    mpsc::{self, error::TrySendError},
+};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, service::Routes};
 
 use crate::{
     engine::{Event, Options, flash},
-    supply::{ContainerFile, ContainerHttp, RawStream, Supply, SupplyError},
-    target, wire,
+    supply, target, wire,
 };
 
 /// The `[flasher]` section.
@@ -130,9 +131,9 @@ fn write(
     cancelled: &AtomicBool,
     events: &mpsc::Sender<Result<WriteDiskResponse, Status>>,
 ) -> Result<bty_api::registry::v1::FlashRecord, Status> {
-    let mut supply = open(image)
-        .map_err(|problem| status::from_error(problem.kind(), "FETCH_FAILED", &problem))?;
-    let needs = Needs { raw_bytes: supply.raw_bytes().unwrap_or_default(), sector_bytes: 0 };
+    let supply::Opened { mut supply, sector_bytes } = supply::open(image)
+        .map_err(|problem| status::from_error(problem.kind(), problem.reason(), &problem))?;
+    let needs = Needs { raw_bytes: supply.raw_bytes().unwrap_or_default(), sector_bytes };
     let system = System::default();
     let refused = |problem: target::TargetError| {
         status::from_error(problem.kind(), problem.reason(), &problem)
@@ -147,7 +148,8 @@ fn write(
             ..RunStep::default()
         };
         let message = WriteDiskResponse { event: Some(write_disk_response::Event::Step(step)) };
-        if events.blocking_send(Ok(message)).is_err() {
+        // A caller that is slow misses some steps, and the disk isn't kept waiting.
+        if let Err(TrySendError::Closed(_)) = events.try_send(Ok(message)) {
             cancelled.store(true, Ordering::Relaxed);
         }
     };
@@ -156,15 +158,4 @@ fn write(
         .map_err(|problem| status::from_error(problem.kind(), problem.reason(), &problem))?;
     device.show_new_partitions();
     Ok(wire::record(&record))
-}
-
-fn open(image: &str) -> Result<Box<dyn Supply>, SupplyError> {
-    if image.starts_with("http://") {
-        return Ok(Box::new(ContainerHttp::open(image, None)?));
-    }
-    let path = Path::new(image);
-    match ContainerFile::open(path)? {
-        Some(container) => Ok(Box::new(container)),
-        None => Ok(Box::new(RawStream::open(path)?)),
-    }
 }

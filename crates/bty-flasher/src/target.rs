@@ -64,13 +64,21 @@ pub(crate) fn choose(
     needs: Needs,
 ) -> Result<Disk, TargetError> {
     let mut disks = system.disks().map_err(TargetError::Discover)?;
-    if let DiskSelector::Path(path) = selector
-        && !disks.iter().any(|disk| disk.path == *path)
-    {
-        disks.extend(system.named(path));
-    }
-    let disk = select(selector, &disks)?.clone();
-    gate(&disk, needs)?;
+    let disk = match selector {
+        DiskSelector::Path(path) => match system.named(path) {
+            Some(named) => {
+                if disks.iter().all(|disk| disk.path != named.path) {
+                    disks.push(named.clone());
+                }
+                named
+            }
+            None => select(selector, &disks)?.clone(),
+        },
+        DiskSelector::Serial(_) | DiskSelector::Wwn(_) | DiskSelector::Only => {
+            select(selector, &disks)?.clone()
+        }
+    };
+    gate(&disk, needs, &disks)?;
     Ok(disk)
 }
 

@@ -20,7 +20,7 @@ pub(crate) fn disk(disk: &Disk) -> WireDisk {
         rotational: disk.rotational,
         removable: disk.removable,
         read_only: disk.read_only,
-        in_use: disk.in_use,
+        in_use: disk.in_use.iter().map(ToString::to_string).collect(),
     }
 }
 

@@ -46,6 +46,7 @@ fn a_virtio_an_nvme_and_a_scsi_disk_have_their_serials() {
     tree.write("sys/class/block/nvme0n1/device/model", "QEMU NVMe Ctrl      \n");
     tree.write("sys/class/block/nvme0n1/wwid", "nvme.8086-1\n");
     tree.disk("sda", "8:0", 8);
+    tree.write("sys/class/block/sda/device/wwid", "naa.5000c500a1b2c3d4\n");
     tree.write("sys/class/block/sda/device/vpd_pg80", b"\0\x80\0\x04WD-1");
     tree.write("sys/class/block/sda/device/vendor", "ATA     \n");
     tree.write("sys/class/block/sda/device/model", "WDC WD40\n");
@@ -62,7 +63,10 @@ fn a_virtio_an_nvme_and_a_scsi_disk_have_their_serials() {
             ("/dev/vda", "S1", "")
         ]
     );
-    assert_eq!(disks[0].wwn, "nvme.8086-1");
+    assert_eq!(
+        (disks[0].wwn.as_str(), disks[1].wwn.as_str()),
+        ("nvme.8086-1", "0x5000c500a1b2c3d4")
+    );
     assert_eq!(disks[2].size_bytes, 8 * 512);
 }
 
@@ -75,13 +79,24 @@ fn what_is_no_disk_is_not_listed_but_a_named_loop_device_is_found() {
         tree.disk(name, number, 8);
     }
     tree.disk("sdb", "8:16", 0);
+    tree.disk("nvme0c0n1", "259:1", 8);
+    tree.write("sys/class/block/nvme0c0n1/hidden", "1\n");
+    tree.disk("mmcblk0boot0", "179:8", 8);
     tree.disk("sda", "8:0", 8);
     tree.partition("sda", "sda1", "8:1");
     let paths: Vec<_> = tree.disks().into_iter().map(|disk| disk.path).collect();
     assert_eq!(paths, ["/dev/sda"]);
     let system = System::at(tree.0.path());
     assert_eq!(system.named("/dev/loop0").map(|disk| disk.path), Some("/dev/loop0".into()));
+    std::os::unix::fs::symlink("../sda", {
+        tree.write("dev/sda", "");
+        tree.write("dev/by-id/readme", "");
+        tree.0.path().join("dev/by-id/ata-WD")
+    })
+    .unwrap();
+    assert_eq!(system.named("/dev/by-id/ata-WD").map(|disk| disk.path), Some("/dev/sda".into()));
     assert_eq!(system.named("/dev/sda1"), None);
+    assert_eq!(system.named("/dev/../etc/passwd"), None);
     assert_eq!(system.named("/dev/nothing"), None);
 }
 
@@ -94,13 +109,18 @@ fn mounts_swap_and_holders_are_uses() {
     tree.partition("sda", "sda3", "8:3");
     tree.write("sys/class/block/sda/sda3/holders/dm-0/name", "");
     tree.disk("sdb", "8:16", 8);
-    tree.write("proc/self/mountinfo", "22 1 8:1 / /mnt rw,relatime shared:1 - ext4 /dev/sda1 rw\n");
-    tree.write("proc/mounts", "/dev/sda1 /mnt ext4 rw 0 0\n/dev/sdb /srv btrfs rw 0 0\n");
+    tree.write(
+        "proc/self/mountinfo",
+        "22 1 8:1 / /my\\040disk rw,relatime shared:1 - ext4 /dev/sda1 rw\n",
+    );
+    tree.write("proc/mounts", "/dev/sda1 /my\\040disk ext4 rw 0 0\n/dev/sdb /srv btrfs rw 0 0\n");
     tree.write("proc/swaps", "Filename Type Size Used Priority\n/dev/sda2 partition 1 0 -2\n");
     let disks = tree.disks();
+    let uses = |disk: &Disk| disk.in_use.iter().map(InUse::to_string).collect::<Vec<_>>();
     assert_eq!(
-        disks[0].in_use,
-        ["/dev/sda1 is mounted on /mnt", "/dev/sda2 is swap", "/dev/sda3 is held by /dev/dm-0"]
+        uses(&disks[0]),
+        ["/dev/sda1 is mounted on /my disk", "/dev/sda2 is swap", "/dev/sda3 is held by /dev/dm-0"]
     );
-    assert_eq!(disks[1].in_use, ["/dev/sdb is mounted on /srv"]);
+    assert_eq!(uses(&disks[1]), ["/dev/sdb is mounted on /srv"]);
+    assert_eq!((disks[0].is_mounted(), disks[0].is_system()), (true, false));
 }

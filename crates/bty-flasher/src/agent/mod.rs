@@ -30,6 +30,8 @@ use say::Say;
 const GIVE_UP: Duration = Duration::from_mins(10);
 /// Between tries while the server is away.
 const RETRY: Duration = Duration::from_secs(3);
+/// Between looks for disks that may still be coming up.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// The shortest and the longest wait of a machine that is held.
 const HOLD: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 
@@ -116,8 +118,14 @@ async fn run(parameters: &Parameters, say: &Say) -> Result<(), String> {
 }
 
 async fn check_in(client: &mut Client, say: &Say) -> Result<CheckInResponse, String> {
+    let mut hardware = hardware::report();
+    while hardware.disks.is_empty() && !say::is_settled() {
+        say.once("no disk shows up yet");
+        tokio::time::sleep(LOOK_AGAIN).await;
+        hardware = hardware::report();
+    }
     let request = CheckInRequest {
-        hardware: Some(hardware::report()),
+        hardware: Some(hardware),
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         uptime_seconds: say::uptime(),
     };

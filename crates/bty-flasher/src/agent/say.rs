@@ -10,6 +10,9 @@ use std::{
 /// How much is kept, in bytes: what the contract allows a failure's log.
 const KEPT_BYTES: usize = 60 * 1024;
 
+/// A disk that is not there this many seconds after the kernel started is not there: the slowest to spin up take 20.
+const SETTLED_SECONDS: f64 = 30.0;
+
 /// Speaks on every console.
 #[derive(Debug, Default)]
 pub(super) struct Say {
@@ -93,6 +96,11 @@ pub(super) fn uptime() -> f64 {
         .next()
         .and_then(|seconds| seconds.parse().ok())
         .unwrap_or_default()
+}
+
+/// Whether all disks that will come are there.
+pub(super) fn is_settled() -> bool {
+    uptime() >= SETTLED_SECONDS
 }
 
 #[cfg(test)]

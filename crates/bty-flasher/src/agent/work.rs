@@ -11,16 +11,22 @@ use bty_api::{
     status,
     types::v1::Disk as WireDisk,
 };
-use bty_disk::{discover::System, gate::Needs};
+use bty_disk::{Disk, discover::System, gate::Needs, select::SelectError};
 use bty_types::{DiskSelector, ImageId};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::{client::Client, kernel_log, parameters::Parameters, say::Say};
+use super::{
+    client::Client,
+    kernel_log,
+    parameters::Parameters,
+    say::{self, Say},
+};
 use crate::{
     engine::{Event, Options, Record, Step, flash as run_engine},
     supply::{ContainerHttp, Supply},
-    target, wire,
+    target::{self, TargetError},
+    wire,
 };
 
 /// Why a plan was not carried out.
@@ -100,11 +106,11 @@ fn work(
     });
     let needs = Needs { raw_bytes: plan.raw_bytes, sector_bytes: plan.sector_bytes };
     let system = System::default();
-    let refused = |problem: target::TargetError| Failed::new(problem.reason(), &problem);
-    let disk = target::choose(&system, &selector, needs).map_err(refused)?;
+    let refused = |problem: TargetError| Failed::new(problem.reason(), &problem);
+    let disk = choose(&system, &selector, needs).map_err(refused)?;
     // The image is looked at before the disk is touched.
     let mut supply = ContainerHttp::open(url, Some(digest))
-        .map_err(|problem| Failed::new("FETCH_FAILED", &problem))?;
+        .map_err(|problem| Failed::new(problem.reason(), &problem))?;
     if supply.id() != Some(image_id) {
         let message = format!("the server's file at {url} is another image than {image_id}");
         return Err(Failed { reason: "IMAGE_CORRUPT", message });
@@ -115,6 +121,18 @@ fn work(
     let told = |event: Event| tell.send_modify(|now| now.event = Some(event));
     run_engine(&mut supply, &device, &options, cancelled, &told)
         .map_err(|problem| Failed::new(problem.reason(), &problem))
+}
+
+/// Chooses the disk; one that is not there yet may still be coming up.
+fn choose(system: &System, selector: &DiskSelector, needs: Needs) -> Result<Disk, TargetError> {
+    loop {
+        match target::choose(system, selector, needs) {
+            Err(TargetError::Select(SelectError::Absent { .. })) if !say::is_settled() => {
+                std::thread::sleep(super::LOOK_AGAIN);
+            }
+            chosen => return chosen,
+        }
+    }
 }
 
 /// Tells the server and the screen how the work goes, until it ends. A server that is away misses reports, and the work goes on.

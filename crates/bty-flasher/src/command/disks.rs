@@ -21,7 +21,7 @@ struct Shown<'a> {
     physical_sector_bytes: u32,
     removable: bool,
     read_only: bool,
-    in_use: &'a [String],
+    in_use: Vec<String>,
 }
 
 impl<'a> From<&'a Disk> for Shown<'a> {
@@ -37,7 +37,7 @@ impl<'a> From<&'a Disk> for Shown<'a> {
             physical_sector_bytes: disk.physical_sector_bytes,
             removable: disk.removable,
             read_only: disk.read_only,
-            in_use: &disk.in_use,
+            in_use: disk.in_use.iter().map(ToString::to_string).collect(),
         }
     }
 }

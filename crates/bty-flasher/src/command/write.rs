@@ -2,24 +2,22 @@
 
 use std::{
     io::{BufRead, IsTerminal, Write},
-    path::Path,
     sync::atomic::AtomicBool,
 };
 
 use bty_disk::{Disk, discover::System, gate::Needs};
-use bty_image::inspect;
 use bty_types::{DiskSelector, ErrorKind};
 
 use super::{Failure, WriteArguments, show::Show};
 use crate::{
     engine::{Options, flash},
-    supply::{self, Supply},
-    target,
+    supply, target,
 };
 
 pub(super) fn run(arguments: &WriteArguments) -> Result<(), Failure> {
     let selector = selector(&arguments.disk)?;
-    let (mut supply, sector_bytes) = open_image(&arguments.image)?;
+    let supply::Opened { mut supply, sector_bytes } =
+        supply::open(&arguments.image).map_err(|problem| Failure::of(problem.kind(), &problem))?;
     let needs = Needs { raw_bytes: supply.raw_bytes().unwrap_or_default(), sector_bytes };
     let system = System::default();
     let refused = |problem: target::TargetError| Failure::of(problem.kind(), &problem);
@@ -51,30 +49,6 @@ fn selector(text: &str) -> Result<DiskSelector, Failure> {
     text.parse().map_err(|problem: bty_types::ParseError| {
         Failure::new(ErrorKind::InvalidInput, problem.to_string())
     })
-}
-
-/// The image, and the sector size that its partition table was made for where a first look tells.
-fn open_image(image: &str) -> Result<(Box<dyn Supply>, u32), Failure> {
-    let failed = |problem: supply::SupplyError| Failure::of(problem.kind(), &problem);
-    if image.starts_with("http://") || image.starts_with("https://") {
-        let supply = supply::ContainerHttp::open(image, None).map_err(failed)?;
-        return Ok((Box::new(supply), 0));
-    }
-    let path = Path::new(image);
-    let sector_bytes = first_look(path);
-    if let Some(supply) = supply::ContainerFile::open(path).map_err(failed)? {
-        return Ok((Box::new(supply), sector_bytes));
-    }
-    Ok((Box::new(supply::RawStream::open(path).map_err(failed)?), sector_bytes))
-}
-
-fn first_look(path: &Path) -> u32 {
-    use std::io::Read as _;
-    let Ok(source) = bty_image::source::open_file(path, None) else { return 0 };
-    let mut head = Vec::new();
-    // What is wrong with the image is found, and told, when it is written.
-    let _ = source.take(inspect::HEAD_BYTES as u64).read_to_end(&mut head);
-    inspect::inspect(&head).sector_bytes
 }
 
 fn ask(image: &str, disk: &Disk) -> Result<(), Failure> {

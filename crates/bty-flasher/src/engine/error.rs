@@ -107,7 +107,7 @@ impl FlashError {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::TooSmall { .. } | Self::Overflow { .. } => "DISK_TOO_SMALL",
-            Self::Supply(_) => "FETCH_FAILED",
+            Self::Supply(problem) => problem.reason(),
             Self::Chunk(_) | Self::OtherImage { .. } | Self::WrongId { .. } | Self::Incomplete => {
                 "IMAGE_CORRUPT"
             }

@@ -25,8 +25,8 @@ const STALL: Duration = Duration::from_secs(30);
 const TRIES: u32 = 8;
 /// Between two tries, at most.
 const MAX_PAUSE: Duration = Duration::from_secs(8);
-/// How much of an index is believed: that of a disk of 64 TiB.
-const MAX_INDEX_BYTES: u64 = 16 << 30;
+/// How much of an index is taken into memory: that of a disk of 3 TiB in small chunks.
+const MAX_INDEX_BYTES: u64 = 512 << 20;
 
 /// Chunks of a container at a server.
 #[derive(Debug)]
@@ -34,11 +34,27 @@ pub struct ContainerHttp {
     runtime: Runtime,
     place: Place,
     index: Index,
-    /// Names this very file, so that one that is replaced in the middle is noticed.
-    etag: Option<String>,
+    version: Version,
     next: u64,
     stream: Option<Stream>,
     fetched_bytes: u64,
+}
+
+/// Which file it is, so that one that is replaced in the middle is noticed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Version {
+    total_bytes: u64,
+    /// Its strong entity tag, where the server gives one.
+    etag: Option<String>,
+}
+
+/// A part of a file, as a server sends it.
+#[derive(Debug)]
+struct Part {
+    start: u64,
+    bytes: u64,
+    version: Version,
+    body: Incoming,
 }
 
 /// Where the container is.
@@ -68,11 +84,11 @@ impl ContainerHttp {
             .enable_all()
             .build()
             .map_err(|problem| place.failed(problem.to_string()))?;
-        let (index, etag, fetched_bytes) = runtime.block_on(place.index())?;
+        let (index, version, fetched_bytes) = runtime.block_on(place.index())?;
         if let Some(wanted) = index_digest.filter(|&wanted| wanted != index.digest()) {
             return Err(SupplyError::WrongIndex { wanted, found: index.digest() });
         }
-        Ok(Self { runtime, place, index, etag, next: 0, stream: None, fetched_bytes })
+        Ok(Self { runtime, place, index, version, next: 0, stream: None, fetched_bytes })
     }
 
     /// The bytes of a frame. The stream goes on from the last one; what lies between (frames of holes) is read over.
@@ -89,7 +105,7 @@ impl ContainerHttp {
             match self.runtime.block_on(continue_frame(
                 &self.place,
                 &mut self.stream,
-                self.etag.as_deref(),
+                &self.version,
                 from,
                 end,
             )) {
@@ -102,9 +118,8 @@ impl ContainerHttp {
                 Err(Trouble::Passing(passing)) => {
                     self.stream = None;
                     problem = passing;
-                    let pause = Duration::from_millis(250 << tries.min(5)).min(MAX_PAUSE);
+                    std::thread::sleep(pause(tries));
                     tries += 1;
-                    std::thread::sleep(pause);
                 }
             }
         }
@@ -178,42 +193,43 @@ impl Place {
         SupplyError::Http { url: self.url.clone(), problem }
     }
 
-    /// The index, the file's entity tag, and how many bytes that took.
-    async fn index(&self) -> Result<(Index, Option<String>, u64), SupplyError> {
-        let (tail, total, etag) = self.patiently(&format!("bytes=-{TAIL_BYTES}"), None).await?;
+    /// The index, which file it is of, and how many bytes that took.
+    async fn index(&self) -> Result<(Index, Version, u64), SupplyError> {
+        let (tail, version) =
+            self.patiently(&format!("bytes=-{TAIL_BYTES}"), TAIL_BYTES, None).await?;
+        let total = version.total_bytes;
         let place = locate(&tail, total)?;
         let size = place.end - place.start;
         if size > MAX_INDEX_BYTES {
             return Err(IndexError::Damaged("it is larger than any").into());
         }
-        let tail_start = total - u64::try_from(tail.len()).unwrap_or_default();
         let mut fetched = u64::try_from(tail.len()).unwrap_or_default();
-        let content = if let Some(at) = place.start.checked_sub(tail_start) {
+        let content = if let Some(at) = place.start.checked_sub(total - fetched) {
             let at = usize::try_from(at).unwrap_or(usize::MAX);
             let end = at.saturating_add(usize::try_from(size).unwrap_or(usize::MAX));
             tail.get(at..end).ok_or(IndexError::NotAContainer)?.to_vec()
         } else {
             let range = format!("bytes={}-{}", place.start, place.end - 1);
-            let (content, ..) = self.patiently(&range, etag.as_deref()).await?;
+            let (content, _) = self.patiently(&range, size, Some(&version)).await?;
             fetched += size;
             content
         };
-        Ok((Index::parse(&content, place.start)?, etag, fetched))
+        Ok((Index::parse(&content, place.start)?, version, fetched))
     }
 
-    /// A range as a whole, asked for several times if need be: its bytes, the file's size and entity tag.
+    /// A range of at most so many bytes as a whole, asked for several times if need be.
     async fn patiently(
         &self,
         range: &str,
-        etag: Option<&str>,
-    ) -> Result<(Vec<u8>, u64, Option<String>), SupplyError> {
+        most: u64,
+        version: Option<&Version>,
+    ) -> Result<(Vec<u8>, Version), SupplyError> {
         let mut problem = String::new();
         for attempt in 0..TRIES {
             if attempt > 0 {
-                tokio::time::sleep(Duration::from_millis(250 << attempt.min(5)).min(MAX_PAUSE))
-                    .await;
+                tokio::time::sleep(pause(attempt)).await;
             }
-            match self.whole(range, etag).await {
+            match self.whole(range, most, version).await {
                 Ok(answer) => return Ok(answer),
                 Err(Trouble::Fatal(fatal)) => return Err(self.failed(fatal)),
                 Err(Trouble::Passing(passing)) => problem = passing,
@@ -225,39 +241,33 @@ impl Place {
     async fn whole(
         &self,
         range: &str,
-        etag: Option<&str>,
-    ) -> Result<(Vec<u8>, u64, Option<String>), Trouble> {
-        let response = self.request(range, etag).await?;
-        let found = response
-            .headers()
-            .get(header::ETAG)
-            .and_then(|tag| tag.to_str().ok())
-            .map(str::to_owned);
-        let (start, end, total) = content_range(&response)?;
-        let size = end.saturating_sub(start).saturating_add(1);
-        if size > MAX_INDEX_BYTES {
-            return Err(Trouble::Fatal(format!("the server sends {size} bytes for {range}")));
+        most: u64,
+        version: Option<&Version>,
+    ) -> Result<(Vec<u8>, Version), Trouble> {
+        let mut part = self.request(range, version).await?;
+        if part.bytes > most {
+            return Err(Trouble::Fatal(format!(
+                "the server sends {} bytes for {range}",
+                part.bytes
+            )));
         }
         let mut content = Vec::new();
-        let mut body = response.into_body();
-        while let Some(bytes) = next_bytes(&mut body).await? {
+        while let Some(bytes) = next_bytes(&mut part.body).await? {
             content.extend_from_slice(&bytes);
-            if u64::try_from(content.len()).unwrap_or(u64::MAX) > size {
+            if u64::try_from(content.len()).unwrap_or(u64::MAX) > part.bytes {
                 return Err(Trouble::Fatal("the server sends more than it says".into()));
             }
         }
-        if u64::try_from(content.len()) != Ok(size) {
+        if u64::try_from(content.len()) != Ok(part.bytes) {
             return Err(Trouble::Passing("the connection broke off".into()));
         }
-        Ok((content, total, found))
+        Ok((content, part.version))
     }
 
-    async fn request(
-        &self,
-        range: &str,
-        etag: Option<&str>,
-    ) -> Result<Response<Incoming>, Trouble> {
+    /// Asks for a range, of the file of this version where one is given.
+    async fn request(&self, range: &str, version: Option<&Version>) -> Result<Part, Trouble> {
         let passing = |problem: String| Trouble::Passing(problem);
+        let replaced = "the image was replaced while it was fetched; begin again";
         let stream = timeout(STALL, TcpStream::connect(self.address))
             .await
             .map_err(|_| passing(format!("{} does not answer", self.address)))?
@@ -268,6 +278,7 @@ impl Place {
         tokio::spawn(connection);
         let mut request =
             Request::get(&self.path).header(header::HOST, &self.host).header(header::RANGE, range);
+        let etag = version.and_then(|version| version.etag.as_deref());
         if let Some(etag) = etag {
             request = request.header(header::IF_RANGE, etag);
         }
@@ -279,22 +290,47 @@ impl Place {
             .map_err(|_| passing("the server does not answer the request".into()))?
             .map_err(|problem| passing(problem.to_string()))?;
         match response.status() {
-            StatusCode::PARTIAL_CONTENT => Ok(response),
-            StatusCode::OK if etag.is_some() => Err(Trouble::Fatal(
-                "the image was replaced while it was fetched; begin again".into(),
-            )),
-            StatusCode::OK => Err(Trouble::Fatal("the server does not serve ranges".into())),
-            status if status.is_server_error() => Err(passing(format!("the server says {status}"))),
-            status => Err(Trouble::Fatal(format!("the server says {status}"))),
+            StatusCode::PARTIAL_CONTENT => {}
+            StatusCode::OK if etag.is_some() => return Err(Trouble::Fatal(replaced.into())),
+            StatusCode::OK => {
+                return Err(Trouble::Fatal("the server does not serve ranges".into()));
+            }
+            status if status.is_server_error() => {
+                return Err(passing(format!("the server says {status}")));
+            }
+            status => return Err(Trouble::Fatal(format!("the server says {status}"))),
         }
+        let part = Part::of(response)?;
+        if version.is_some_and(|version| *version != part.version) {
+            return Err(Trouble::Fatal(replaced.into()));
+        }
+        Ok(part)
     }
+}
+
+impl Part {
+    fn of(response: Response<Incoming>) -> Result<Self, Trouble> {
+        let text = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+        // A weak tag never fits If-Range (RFC 9110, section 13.1.5).
+        let etag = text(header::ETAG).filter(|etag| !etag.starts_with("W/")).map(str::to_owned);
+        let range = text(header::CONTENT_RANGE).and_then(parse_content_range);
+        let (first, last, total_bytes) = range
+            .ok_or_else(|| Trouble::Fatal("the server does not say which bytes it sends".into()))?;
+        let version = Version { total_bytes, etag };
+        Ok(Self { start: first, bytes: last - first + 1, version, body: response.into_body() })
+    }
+}
+
+/// Before the next try.
+fn pause(attempt: u32) -> Duration {
+    Duration::from_millis(250 << attempt.min(5)).min(MAX_PAUSE)
 }
 
 /// Goes on with a frame from `from`, to `end` at most: some bytes of it.
 async fn continue_frame(
     place: &Place,
     stream: &mut Option<Stream>,
-    etag: Option<&str>,
+    version: &Version,
     from: u64,
     end: u64,
 ) -> Result<Bytes, Trouble> {
@@ -306,14 +342,14 @@ async fn continue_frame(
         *stream = None;
     }
     if stream.is_none() {
-        let response = place.request(&format!("bytes={from}-"), etag).await?;
-        let (start, ..) = content_range(&response)?;
-        if start != from {
+        let part = place.request(&format!("bytes={from}-"), Some(version)).await?;
+        if part.start != from {
             return Err(Trouble::Fatal(format!(
-                "the server sends from byte {start}, and {from} was asked for"
+                "the server sends from byte {}, and {from} was asked for",
+                part.start
             )));
         }
-        *stream = Some(Stream { body: response.into_body(), buffer: Bytes::new(), offset: from });
+        *stream = Some(Stream { body: part.body, buffer: Bytes::new(), offset: from });
     }
     let Some(open) = stream else { return Err(Trouble::Passing("no connection".into())) };
     loop {
@@ -350,13 +386,6 @@ async fn next_bytes(body: &mut Incoming) -> Result<Option<Bytes>, Trouble> {
 }
 
 /// First and last byte and the size of the whole, from `Content-Range: bytes FIRST-LAST/SIZE` (RFC 9110, section 14.4).
-fn content_range(response: &Response<Incoming>) -> Result<(u64, u64, u64), Trouble> {
-    let value = response.headers().get(header::CONTENT_RANGE).and_then(|value| value.to_str().ok());
-    value
-        .and_then(parse_content_range)
-        .ok_or_else(|| Trouble::Fatal("the server does not say which bytes it sends".into()))
-}
-
 fn parse_content_range(value: &str) -> Option<(u64, u64, u64)> {
     let (range, total) = value.strip_prefix("bytes ")?.split_once('/')?;
     let (first, last) = range.split_once('-')?;

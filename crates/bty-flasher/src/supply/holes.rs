@@ -5,7 +5,7 @@ use bty_image::container::{Chunk, Index};
 use super::{Payload, Piece};
 
 /// The most that is zeroed at once, so that progress shows and a cancel is heard.
-const MAX_HOLE_BYTES: u64 = 64 << 20;
+pub(super) const MAX_HOLE_BYTES: u64 = 64 << 20;
 
 /// The piece that begins with this hole.
 pub(super) fn from(index: &Index, first: Chunk) -> Piece {

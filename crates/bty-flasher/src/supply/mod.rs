@@ -5,8 +5,11 @@ mod container_http;
 mod holes;
 mod raw_stream;
 
+use std::path::Path;
+
 use bty_image::{
-    container::{Chunk, ChunkError, IndexError},
+    container::{Chunk, ChunkDecoder, ChunkError, IndexError},
+    inspect::{HEAD_BYTES, inspect},
     source::{FinishError, SourceError},
 };
 use bty_types::{ErrorKind, ImageId};
@@ -57,6 +60,83 @@ pub trait Supply: Send {
 
     /// Bytes that were read from the source so far.
     fn fetched_bytes(&self) -> u64;
+}
+
+/// An image, and what a look at its beginning tells.
+pub struct Opened {
+    /// The image, from its first piece.
+    pub supply: Box<dyn Supply>,
+    /// The sector size that its partition table was made for; 0 where any will do.
+    pub sector_bytes: u32,
+}
+
+impl std::fmt::Debug for Opened {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Opened").field("sector_bytes", &self.sector_bytes).finish_non_exhaustive()
+    }
+}
+
+/// Opens an image: the http URL of a container, or a file in any format that the importer reads.
+pub fn open(image: &str) -> Result<Opened, SupplyError> {
+    let mut supply: Box<dyn Supply> = if image.contains("://") {
+        Box::new(ContainerHttp::open(image, None)?)
+    } else {
+        let path = Path::new(image);
+        match ContainerFile::open(path)? {
+            Some(container) => Box::new(container),
+            None => Box::new(RawStream::open(path)?),
+        }
+    };
+    let first = supply.next_piece()?;
+    let sector_bytes = first.as_ref().map_or(Ok(0), sector_bytes)?;
+    Ok(Opened { supply: Box::new(Peeked { first, rest: supply }), sector_bytes })
+}
+
+/// What the partition table at the image's beginning counts in. A first chunk that is not what it should be is found here, before
+/// anything is written.
+fn sector_bytes(first: &Piece) -> Result<u32, SupplyError> {
+    let head = |bytes: &[u8]| inspect(bytes.get(..HEAD_BYTES).unwrap_or(bytes)).sector_bytes;
+    match &first.payload {
+        Payload::Hole(_) => Ok(0),
+        Payload::Raw(bytes) => Ok(head(bytes)),
+        Payload::Frame(chunk, frame) => {
+            let failed = |source| SupplyError::Read { raw_bytes: 0, source };
+            let mut decoder = ChunkDecoder::new().map_err(failed)?;
+            let mut room = vec![0; usize::try_from(chunk.raw_bytes).unwrap_or_default()];
+            Ok(head(decoder.decode(chunk, frame, &mut room)?))
+        }
+    }
+}
+
+/// A supply whose first piece was looked at.
+struct Peeked {
+    first: Option<Piece>,
+    rest: Box<dyn Supply>,
+}
+
+impl Supply for Peeked {
+    fn chunk_bytes(&self) -> u32 {
+        self.rest.chunk_bytes()
+    }
+
+    fn raw_bytes(&self) -> Option<u64> {
+        self.rest.raw_bytes()
+    }
+
+    fn id(&self) -> Option<ImageId> {
+        self.rest.id()
+    }
+
+    fn next_piece(&mut self) -> Result<Option<Piece>, SupplyError> {
+        match self.first.take() {
+            Some(first) => Ok(Some(first)),
+            None => self.rest.next_piece(),
+        }
+    }
+
+    fn fetched_bytes(&self) -> u64 {
+        self.rest.fetched_bytes()
+    }
 }
 
 /// An image that does not come.
@@ -113,6 +193,19 @@ impl SupplyError {
                 ErrorKind::InvalidInput
             }
             Self::Read { .. } | Self::Http { .. } => ErrorKind::Unavailable,
+        }
+    }
+
+    /// A word for programs.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Index(IndexError::Read(_))
+            | Self::Source(_)
+            | Self::Read { .. }
+            | Self::Http { .. } => "FETCH_FAILED",
+            Self::Index(_) | Self::WrongIndex { .. } | Self::Finish(_) | Self::Chunk(_) => {
+                "IMAGE_CORRUPT"
+            }
         }
     }
 }

@@ -3,12 +3,12 @@
 use std::{io::Read, path::Path};
 
 use bty_image::{
-    container::CHUNK_BYTES,
+    container::{CHUNK_BYTES, chunk_value},
     source::{self, Source},
 };
 use bty_types::ImageId;
 
-use super::{Payload, Piece, Supply, SupplyError};
+use super::{Payload, Piece, Supply, SupplyError, holes::MAX_HOLE_BYTES};
 
 /// Chunks of a stream of raw bytes.
 #[derive(Debug)]
@@ -51,6 +51,26 @@ impl RawStream {
     }
 }
 
+impl RawStream {
+    /// The next chunk, with the one after it read.
+    fn take(&mut self) -> Result<Option<Vec<u8>>, SupplyError> {
+        let Some(bytes) = self.ahead.take() else { return Ok(None) };
+        self.next += 1;
+        self.offset += size(&bytes);
+        self.ahead = self.read()?;
+        Ok(Some(bytes))
+    }
+}
+
+fn size(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    let (words, tail) = bytes.as_chunks::<16>();
+    words.iter().all(|word| u128::from_ne_bytes(*word) == 0) && tail.iter().all(|&byte| byte == 0)
+}
+
 impl Supply for RawStream {
     fn chunk_bytes(&self) -> u32 {
         CHUNK_BYTES
@@ -65,20 +85,23 @@ impl Supply for RawStream {
     }
 
     fn next_piece(&mut self) -> Result<Option<Piece>, SupplyError> {
-        let Some(bytes) = self.ahead.take() else { return Ok(None) };
-        self.ahead = self.read()?;
         let (number, raw_offset) = (self.next, self.offset);
-        let raw_bytes = u64::try_from(bytes.len()).unwrap_or_default();
-        self.next += 1;
-        self.offset += raw_bytes;
+        let Some(bytes) = self.take()? else { return Ok(None) };
         let is_whole_disk = number == 0 && self.ahead.is_none();
-        Ok(Some(Piece {
-            number,
-            raw_offset,
-            raw_bytes,
-            is_whole_disk,
-            payload: Payload::Raw(bytes),
-        }))
+        let mut raw_bytes = size(&bytes);
+        if !is_zero(&bytes) {
+            let payload = Payload::Raw(bytes);
+            return Ok(Some(Piece { number, raw_offset, raw_bytes, is_whole_disk, payload }));
+        }
+        let mut values = vec![chunk_value(&bytes, raw_offset, is_whole_disk)];
+        while raw_bytes < MAX_HOLE_BYTES && self.ahead.as_deref().is_some_and(is_zero) {
+            let offset = self.offset;
+            let Some(bytes) = self.take()? else { break };
+            raw_bytes += size(&bytes);
+            values.push(chunk_value(&bytes, offset, false));
+        }
+        let payload = Payload::Hole(values);
+        Ok(Some(Piece { number, raw_offset, raw_bytes, is_whole_disk, payload }))
     }
 
     fn fetched_bytes(&self) -> u64 {

@@ -1,0 +1,111 @@
+//! Fetching a container from servers as they are: cut connections are taken up again, and lies are found out.
+
+use std::fs;
+
+use crate::{
+    disk::{LoopDisk, failure, record, write},
+    image::Image,
+    server::{Fault, Server},
+};
+
+const MIB: usize = 1 << 20;
+
+fn served(image: &Image) -> Vec<u8> {
+    fs::read(image.container().0).unwrap()
+}
+
+#[test]
+fn an_image_is_fetched_with_few_requests() {
+    // So many chunks that their index does not fit into the tail that is fetched first.
+    let mut image = Image::new(3 * MIB);
+    image.raw.resize(128 * MIB, 0);
+    let container = served(&image);
+    let server = Server::new(container.clone(), Vec::new());
+    let disk = LoopDisk::sparse(128 << 20);
+    let record = record(&write(&server.url(), &disk));
+    assert_eq!(record["id"], image.id());
+    assert!(disk.content().starts_with(&image.raw));
+    assert_eq!(server.requests(), 3, "tail, index, frames");
+    let fetched = record["fetched_bytes"].as_u64().unwrap();
+    assert!(fetched <= u64::try_from(container.len() + 128 * 1024).unwrap(), "{fetched}");
+}
+
+#[test]
+fn broken_connections_and_a_server_that_restarts_are_survived() {
+    let image = Image::new(9 * MIB);
+    let faults = vec![
+        Fault::Unavailable,
+        Fault::Cut(100),
+        Fault::None,
+        Fault::HangUp,
+        Fault::Cut(700_001),
+        Fault::Cut(0),
+        Fault::Unavailable,
+        Fault::Cut(900_000),
+    ];
+    let server = Server::new(served(&image), faults);
+    let disk = LoopDisk::new(16 * MIB, 512);
+    let record = record(&write(&server.url(), &disk));
+    assert_eq!(record["id"], image.id());
+    assert!(disk.content().starts_with(&image.raw));
+    assert!(server.requests() > 8, "the faults were not met");
+}
+
+#[test]
+fn servers_that_can_not_be_used_are_refused_before_anything_is_written() {
+    let container = served(&Image::new(2 * MIB));
+    for (fault, shown) in [(Fault::NotFound, "404"), (Fault::NoRanges, "does not serve ranges")] {
+        let server = Server::new(container.clone(), vec![fault]);
+        let disk = LoopDisk::new(4 * MIB, 512);
+        let (code, complaint) = failure(&write(&server.url(), &disk));
+        assert_eq!(code, Some(7), "{complaint}");
+        assert!(complaint.contains(shown) && complaint.contains(&server.url()), "{complaint}");
+        disk.assert_untouched();
+    }
+}
+
+#[test]
+fn a_file_that_is_no_container_is_refused_before_anything_is_written() {
+    let server = Server::new(Image::new(2 * MIB).raw, Vec::new());
+    let disk = LoopDisk::new(4 * MIB, 512);
+    let (code, complaint) = failure(&write(&server.url(), &disk));
+    assert!(matches!(code, Some(2 | 8)), "{complaint}");
+    disk.assert_untouched();
+}
+
+#[test]
+fn a_server_that_sends_another_range_is_not_believed() {
+    let image = Image::new(9 * MIB);
+    // The tail holds the whole index; the frames come with the second request.
+    let server =
+        Server::new(served(&image), vec![Fault::None, Fault::Cut(900_000), Fault::OtherRange]);
+    let disk = LoopDisk::new(16 * MIB, 512);
+    let (code, complaint) = failure(&write(&server.url(), &disk));
+    assert_eq!(code, Some(7), "{complaint}");
+    assert!(complaint.contains("was asked for"), "{complaint}");
+    disk.assert_not_bootable();
+}
+
+#[test]
+fn an_image_that_is_replaced_meanwhile_is_noticed() {
+    let (one, other) = (Image::new(9 * MIB), Image::new(10 * MIB));
+    for tags in [[Some("\"a\""), Some("\"b\"")], [None, None], [Some("W/\"a\""), Some("W/\"a\"")]] {
+        let server = Server::replacing(served(&one), 1, served(&other), tags);
+        let disk = LoopDisk::new(16 * MIB, 512);
+        let (code, complaint) = failure(&write(&server.url(), &disk));
+        assert_eq!(code, Some(7), "{complaint}");
+        assert!(complaint.contains("was replaced while it was fetched"), "{complaint}");
+        disk.assert_untouched();
+    }
+}
+
+#[test]
+fn a_server_without_strong_tags_is_good_enough() {
+    let image = Image::new(3 * MIB);
+    let container = served(&image);
+    for tags in [[None, None], [Some("W/\"a\""), Some("W/\"a\"")]] {
+        let server = Server::replacing(container.clone(), 1, container.clone(), tags);
+        let disk = LoopDisk::new(4 * MIB, 512);
+        assert_eq!(record(&write(&server.url(), &disk))["id"], image.id());
+    }
+}

@@ -1,0 +1,13 @@
+//! The real `bty-flasher` against real block devices (loop devices, so these tests need root), servers and a server of plans.
+
+#![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
+
+mod agent;
+mod daemon;
+mod disk;
+mod fetch;
+mod image;
+mod plans;
+mod refuse;
+mod server;
+mod write;

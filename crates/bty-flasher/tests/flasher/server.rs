@@ -1,0 +1,168 @@
+//! A small HTTP server of one file, with the faults that real ones have.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    net::{TcpListener, TcpStream},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+/// What is wrong with a response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Nothing.
+    None,
+    /// The connection ends after so many bytes of the body.
+    Cut(usize),
+    /// The server is not ready.
+    Unavailable,
+    /// It knows no ranges.
+    NoRanges,
+    /// It sends another range than was asked for.
+    OtherRange,
+    /// It has no such file.
+    NotFound,
+    /// The connection ends before an answer.
+    HangUp,
+}
+
+/// A server of one file.
+pub(crate) struct Server {
+    address: String,
+    state: Arc<State>,
+}
+
+struct State {
+    file: Mutex<(Vec<u8>, Option<String>)>,
+    /// What is wrong with each request, in order; after the last, nothing.
+    faults: Vec<Fault>,
+    requests: AtomicUsize,
+    /// After so many requests this file, with this tag, takes the place of the first.
+    replacement: Option<(usize, Vec<u8>, Option<String>)>,
+}
+
+impl Server {
+    /// Serves the bytes with these faults.
+    pub(crate) fn new(file: Vec<u8>, faults: Vec<Fault>) -> Self {
+        Self::start(file, Some("\"one\""), faults, None)
+    }
+
+    /// Serves the bytes, and after so many requests others. `tags` are their entity tags.
+    pub(crate) fn replacing(
+        file: Vec<u8>,
+        after: usize,
+        other: Vec<u8>,
+        tags: [Option<&str>; 2],
+    ) -> Self {
+        let replacement = Some((after, other, tags[1].map(str::to_owned)));
+        Self::start(file, tags[0], Vec::new(), replacement)
+    }
+
+    fn start(
+        file: Vec<u8>,
+        tag: Option<&str>,
+        faults: Vec<Fault>,
+        replacement: Option<(usize, Vec<u8>, Option<String>)>,
+    ) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let state = Arc::new(State {
+            file: Mutex::new((file, tag.map(str::to_owned))),
+            faults,
+            requests: AtomicUsize::new(0),
+            replacement,
+        });
+        let shared = Arc::clone(&state);
+        // Ends with the test's process.
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let state = Arc::clone(&shared);
+                std::thread::spawn(move || state.answer(stream));
+            }
+        });
+        Self { address, state }
+    }
+
+    /// `ADDRESS:PORT`.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Where the file is.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}/images/x.img.zst", self.address)
+    }
+
+    /// Requests so far.
+    pub(crate) fn requests(&self) -> usize {
+        self.state.requests.load(Ordering::Relaxed)
+    }
+}
+
+impl State {
+    /// One request; then the connection ends. `None` where the client went away.
+    fn answer(&self, mut stream: TcpStream) -> Option<()> {
+        let number = self.requests.fetch_add(1, Ordering::Relaxed);
+        let (mut range, mut if_range) = (None, None);
+        for line in BufReader::new(stream.try_clone().ok()?).lines() {
+            let line = line.ok()?.to_ascii_lowercase();
+            if line.is_empty() {
+                break;
+            }
+            range = line.strip_prefix("range: bytes=").map(str::to_owned).or(range);
+            if_range = line.strip_prefix("if-range: ").map(str::to_owned).or(if_range);
+        }
+        let mut file = self.file.lock().unwrap();
+        if let Some((after, other, tag)) = &self.replacement
+            && number >= *after
+        {
+            *file = (other.clone(), tag.clone());
+        }
+        let (bytes, tag) = file.clone();
+        drop(file);
+        let fault = self.faults.get(number).copied().unwrap_or(Fault::None);
+        let status = match fault {
+            Fault::HangUp => return None,
+            Fault::Unavailable => Some("503 Service Unavailable"),
+            Fault::NotFound => Some("404 Not Found"),
+            _ => None,
+        };
+        if let Some(status) = status {
+            return write!(stream, "HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n").ok();
+        }
+        let tag_line = tag.as_ref().map(|tag| format!("etag: {tag}\r\n")).unwrap_or_default();
+        let fits = if_range.is_none() || if_range == tag;
+        if fault == Fault::NoRanges || !fits {
+            write!(stream, "HTTP/1.1 200 OK\r\n{tag_line}content-length: {}\r\n\r\n", bytes.len())
+                .ok()?;
+            return stream.write_all(&bytes).ok();
+        }
+        let (first, last) = asked(&range?, bytes.len())?;
+        let shift = usize::from(fault == Fault::OtherRange);
+        let (first, last) = (first.checked_sub(shift)?, last - shift);
+        let body = &bytes[first..=last];
+        write!(
+            stream,
+            "HTTP/1.1 206 Partial Content\r\n{tag_line}content-range: bytes {first}-{last}/{}\r\ncontent-length: {}\r\n\r\n",
+            bytes.len(),
+            body.len()
+        )
+        .ok()?;
+        let sent =
+            if let Fault::Cut(after) = fault { &body[..after.min(body.len())] } else { body };
+        stream.write_all(sent).ok()
+    }
+}
+
+/// First and last byte of `FIRST-[LAST]` or `-COUNT`.
+fn asked(range: &str, size: usize) -> Option<(usize, usize)> {
+    let (first, last) = range.split_once('-')?;
+    if first.is_empty() {
+        let count: usize = last.parse().ok()?;
+        return Some((size.saturating_sub(count), size - 1));
+    }
+    let last = last.parse().unwrap_or(size - 1);
+    Some((first.parse().ok()?, last))
+}
