@@ -6,10 +6,16 @@ mod lab;
 
 use std::{
     fs::{self, File},
+    io,
     process::Command,
+    sync::atomic::AtomicBool,
 };
 
-use bty_image::container::Index;
+use bty_image::{
+    container::Index,
+    import::{Options, import},
+    source,
+};
 use lab::Lab;
 
 #[test]
@@ -145,4 +151,26 @@ fn two_disks_of_a_format_in_another_are_refused() {
     let packed = Command::new("xz").arg("-c").arg(inner).output().unwrap().stdout;
     let shown = lab.import(&lab.file("disk.qcow2.xz", &packed), None).1.unwrap_err();
     assert!(shown.contains("packed twice"), "{shown}");
+}
+
+#[test]
+fn a_damaged_qcow2_is_read_or_refused() {
+    let lab = Lab::new();
+    for options in [&["-c", "-o", "compression_type=zstd"][..], &["-o", "extended_l2=on"]] {
+        let good = fs::read(lab.converted("good.qcow2", "qcow2", options)).unwrap();
+        let path = lab.folder.path().join("bad.qcow2");
+        let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+        for round in 0..60_u64 {
+            state = state.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(round | 1);
+            let mut bad = good.clone();
+            // The header's fields, then anything in the tables, which are in the first clusters.
+            let most = if round < 30 { 112 } else { 6 << 16 };
+            let at = usize::try_from((state >> 16) % most).unwrap() % bad.len();
+            bad[at] = u8::try_from(state >> 56).unwrap();
+            fs::write(&path, bad).unwrap();
+            let Ok(source) = source::open_file(&path, None) else { continue };
+            let limited = Options { max_raw_bytes: 32 << 20, ..Options::default() };
+            let _ = import(source, &mut io::sink(), &limited, &AtomicBool::new(false), |_| {});
+        }
+    }
 }

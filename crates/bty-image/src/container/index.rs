@@ -57,7 +57,7 @@ pub struct Chunk {
     pub frame_offset: u64,
     /// Size of its frame, in bytes.
     pub frame_bytes: u32,
-    /// Whether it is all zeros.
+    /// Whether it is all zeros, as the index says; the image's id does not prove it, [`verify`](Self::verify) with zeros does.
     pub is_hole: bool,
     /// Its BLAKE3 chaining value (the disk's hash, where it is the only chunk).
     pub value: [u8; 32],

@@ -4,8 +4,9 @@ use std::ops::Range;
 
 use super::{index::IndexError, tree::ChainingValue};
 
-/// The chunk size of new containers. Small chunks move less where little differs; large ones compress better and cost less
-/// each. docs/chunk-size.md has the measurements.
+/// The chunk size of new containers. Small chunks move less where little differs; large ones compress better and cost less each: a
+/// 2 GiB ext4 with 1.6 GB of programs takes 594, 562 and 534 MB in chunks of 64 KiB, 256 KiB and 1 MiB at level 3 (made by
+/// `examples/import.rs`). A container states its own, so this can change.
 pub const CHUNK_BYTES: u32 = 256 * 1024;
 /// The smallest chunk size.
 pub const MIN_CHUNK_BYTES: u32 = 1 << MIN_CHUNK_LOG2;

@@ -36,8 +36,10 @@ impl Format {
 const CONVERT: &str = "convert it first: qemu-img convert -O qcow2 IN OUT";
 const EXTRACT: &str = "extract the disk image from it first";
 
+const DOWNLOAD: &str = "take the address of the image itself";
+
 /// Formats that are known and not read: magic, offset, name, advice.
-const REFUSED: [(&[u8], usize, &str, &str); 10] = [
+const REFUSED: [(&[u8], usize, &str, &str); 14] = [
     (b"KDMV", 0, "a VMDK", CONVERT),
     (b"# Disk DescriptorFile", 0, "a VMDK descriptor", CONVERT),
     (b"vhdxfile", 0, "a VHDX", CONVERT),
@@ -47,6 +49,10 @@ const REFUSED: [(&[u8], usize, &str, &str); 10] = [
     (b"ustar", 257, "a tar archive", EXTRACT),
     (b"7z\xbc\xaf\x27\x1c", 0, "a 7z archive", EXTRACT),
     (b"\x04\x22\x4d\x18", 0, "packed with lz4", "unpack it first: lz4 -d IN OUT"),
+    (b"\x3a\xff\x26\xed", 0, "an Android sparse image", "convert it first: simg2img IN OUT"),
+    (b"<!DOCTYPE", 0, "a web page", DOWNLOAD),
+    (b"<!doctype", 0, "a web page", DOWNLOAD),
+    (b"<html", 0, "a web page", DOWNLOAD),
     (b"LZIP", 0, "packed with lzip", "unpack it first: lzip -d IN"),
 ];
 
