@@ -1,6 +1,7 @@
 //! The daemon for disks that are docked to this machine.
 
 use std::{
+    panic::AssertUnwindSafe,
     pin::Pin,
     sync::{
         Arc,
@@ -14,7 +15,7 @@ use bty_api::{
         flasher_service_server::{FlasherService, FlasherServiceServer},
         write_disk_response,
     },
-    registry::v1::RunStep,
+    registry::v1::{FlashRecord, RunStep},
     status,
 };
 use bty_disk::{discover::System, gate::Needs};
@@ -26,6 +27,7 @@ use tokio::sync::{
     mpsc::{self, error::TrySendError},
 };
 use tokio_stream::{Stream, wrappers::ReceiverStream};
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, service::Routes};
 
 use crate::{
@@ -66,7 +68,8 @@ impl Daemon for Flasher {
 
     async fn start(context: Context<Settings>) -> Result<(), RunError> {
         let places = Arc::new(Semaphore::new(context.settings.max_writes));
-        let services = Routes::new(FlasherServiceServer::new(Service { places }));
+        let shutdown = context.shutdown().clone();
+        let services = Routes::new(FlasherServiceServer::new(Service { places, shutdown }));
         context.open_unix_door(services, Arc::new(LocalOnly)).await?;
         context.ready("waiting for disks to write").await;
         Ok(())
@@ -76,6 +79,7 @@ impl Daemon for Flasher {
 #[derive(Debug)]
 struct Service {
     places: Arc<Semaphore>,
+    shutdown: CancellationToken,
 }
 
 type Events = Pin<Box<dyn Stream<Item = Result<WriteDiskResponse, Status>> + Send>>;
@@ -110,10 +114,14 @@ impl FlasherService for Service {
             .await
             .map_err(|_| Status::unavailable("the daemon is about to end"))?;
         let (events, stream) = mpsc::channel(16);
+        let job =
+            Job { image: request.image, selector, expect_id, shutdown: self.shutdown.clone() };
+        // Not the runtime's: a disk may keep a thread waiting for as long as it likes.
         std::thread::spawn(move || {
-            // A caller that goes away makes the next event fail, and that is the cancel.
-            let cancelled = Arc::new(AtomicBool::new(false));
-            let outcome = write(&request.image, &selector, expect_id, &cancelled, &events);
+            let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| job.run(&events)));
+            let outcome = outcome.unwrap_or_else(|_| {
+                Err(Status::internal("the flash engine panicked; this is a fault of bty"))
+            });
             let last = outcome.map(|record| WriteDiskResponse {
                 event: Some(write_disk_response::Event::Record(record)),
             });
@@ -124,38 +132,50 @@ impl FlasherService for Service {
     }
 }
 
-fn write(
-    image: &str,
-    selector: &DiskSelector,
+/// A disk to write.
+struct Job {
+    image: String,
+    selector: DiskSelector,
     expect_id: Option<ImageId>,
-    cancelled: &AtomicBool,
-    events: &mpsc::Sender<Result<WriteDiskResponse, Status>>,
-) -> Result<bty_api::registry::v1::FlashRecord, Status> {
-    let supply::Opened { mut supply, sector_bytes } = supply::open(image)
-        .map_err(|problem| status::from_error(problem.kind(), problem.reason(), &problem))?;
-    let needs = Needs { raw_bytes: supply.raw_bytes().unwrap_or_default(), sector_bytes };
-    let system = System::default();
-    let refused = |problem: target::TargetError| {
-        status::from_error(problem.kind(), problem.reason(), &problem)
-    };
-    let disk = target::choose(&system, selector, needs).map_err(refused)?;
-    let device = target::open(&system, &disk).map_err(refused)?;
-    let report = |event: Event| {
-        let step = RunStep {
-            name: event.step.as_str().to_owned(),
-            done_bytes: event.done_bytes,
-            total_bytes: event.total_bytes,
-            ..RunStep::default()
+    shutdown: CancellationToken,
+}
+
+impl Job {
+    fn run(
+        &self,
+        events: &mpsc::Sender<Result<WriteDiskResponse, Status>>,
+    ) -> Result<FlashRecord, Status> {
+        let supply::Opened { mut supply, sector_bytes } = supply::open(&self.image)
+            .map_err(|problem| status::from_error(problem.kind(), problem.reason(), &problem))?;
+        let needs = Needs { raw_bytes: supply.raw_bytes().unwrap_or_default(), sector_bytes };
+        let system = System::default();
+        let refused = |problem: target::TargetError| {
+            status::from_error(problem.kind(), problem.reason(), &problem)
         };
-        let message = WriteDiskResponse { event: Some(write_disk_response::Event::Step(step)) };
-        // A caller that is slow misses some steps, and the disk isn't kept waiting.
-        if let Err(TrySendError::Closed(_)) = events.try_send(Ok(message)) {
-            cancelled.store(true, Ordering::Relaxed);
-        }
+        let disk = target::choose(&system, &self.selector, needs).map_err(refused)?;
+        let device = target::open(&system, &disk).map_err(refused)?;
+        let cancelled = AtomicBool::new(false);
+        let report = |event: Event| {
+            // A caller that is slow misses some steps, and the disk isn't kept waiting; one that went away has cancelled.
+            let sent = events.try_send(Ok(step(event)));
+            if matches!(sent, Err(TrySendError::Closed(_))) || self.shutdown.is_cancelled() {
+                cancelled.store(true, Ordering::Relaxed);
+            }
+        };
+        let options = Options { expect_id: self.expect_id, ..Options::default() };
+        let record = flash(supply.as_mut(), &device, &options, &cancelled, &report)
+            .map_err(|problem| status::from_error(problem.kind(), problem.reason(), &problem))?;
+        device.show_new_partitions();
+        Ok(wire::record(&record))
+    }
+}
+
+fn step(event: Event) -> WriteDiskResponse {
+    let step = RunStep {
+        name: event.step.as_str().to_owned(),
+        done_bytes: event.done_bytes,
+        total_bytes: event.total_bytes,
+        ..RunStep::default()
     };
-    let options = Options { expect_id, ..Options::default() };
-    let record = flash(supply.as_mut(), &device, &options, cancelled, &report)
-        .map_err(|problem| status::from_error(problem.kind(), problem.reason(), &problem))?;
-    device.show_new_partitions();
-    Ok(wire::record(&record))
+    WriteDiskResponse { event: Some(write_disk_response::Event::Step(step)) }
 }

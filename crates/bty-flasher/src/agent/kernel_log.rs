@@ -38,8 +38,16 @@ fn line(record: &str) -> String {
     let (head, message) = record.split_once(';').unwrap_or(("", record));
     let microseconds: u64 =
         head.split(',').nth(2).and_then(|field| field.parse().ok()).unwrap_or_default();
-    let message = message.lines().next().unwrap_or_default();
+    let message = without_token(message.lines().next().unwrap_or_default());
     format!("[{:5}.{:06}] {message}\n", microseconds / 1_000_000, microseconds % 1_000_000)
+}
+
+/// The kernel logs its command line, and with it the token of this boot.
+fn without_token(message: &str) -> String {
+    const TOKEN: &str = "bty.token=";
+    let Some((before, rest)) = message.split_once(TOKEN) else { return message.to_owned() };
+    let after = rest.split_once(' ').map_or(String::new(), |(_, after)| format!(" {after}"));
+    format!("{before}{TOKEN}***{}", without_token(&after))
 }
 
 #[cfg(test)]
@@ -53,5 +61,15 @@ mod tests {
             "[    5.140900] NET: Registered\n"
         );
         assert_eq!(line("rubbish"), "[    0.000000] rubbish\n");
+    }
+
+    #[test]
+    fn the_token_of_the_command_line_is_not_told() {
+        let logged =
+            "5,0,0,-;Command line: quiet bty.token=secret bty.mac=x bty.token=secret2\n rest\n";
+        assert_eq!(
+            line(logged),
+            "[    0.000000] Command line: quiet bty.token=*** bty.mac=x bty.token=***\n"
+        );
     }
 }

@@ -20,7 +20,7 @@ use bty_api::agent::v1::{
     CheckInRequest, CheckInResponse, FinishRequest, InventoryDone, check_in_response::Plan,
     finish_request::Outcome,
 };
-use tonic::Status;
+use tonic::{Code, Status};
 
 use client::Client;
 use parameters::Parameters;
@@ -150,6 +150,11 @@ async fn finish(
     loop {
         match client.finish(request.clone()).await {
             Ok(answer) => return Ok(answer.restart),
+            // The run is over, or somebody removed it: repeating won't help, and the server knows what is next.
+            Err(problem) if matches!(problem.code(), Code::FailedPrecondition | Code::NotFound) => {
+                say.line(&format!("reporting the end: {}", client::shown(&problem)));
+                return Ok(false);
+            }
             Err(problem) => patience(&problem, "reporting the end", began, say).await?,
         }
     }
@@ -157,9 +162,11 @@ async fn finish(
 
 /// Waits before the next try; an error where trying again is of no use, or has been for too long.
 async fn patience(problem: &Status, what: &str, began: Instant, say: &Say) -> Result<(), String> {
-    use tonic::Code::{InvalidArgument, PermissionDenied, Unauthenticated};
     let shown = client::shown(problem);
-    if matches!(problem.code(), Unauthenticated | PermissionDenied | InvalidArgument) {
+    if matches!(
+        problem.code(),
+        Code::Unauthenticated | Code::PermissionDenied | Code::InvalidArgument
+    ) {
         return Err(format!("{what}: {shown}"));
     }
     if began.elapsed() > GIVE_UP {

@@ -13,7 +13,7 @@ use tonic::Status;
 use crate::{
     disk::{FLASHER, LoopDisk, text},
     image::Image,
-    plans::Plans,
+    plans::{OVER, Plans},
     server::{Fault, Server},
 };
 
@@ -149,6 +149,19 @@ fn a_server_with_another_certificate_is_told_nothing() {
     let mut agent = agent(&folder, &line);
     agent.wait_for_log("another certificate", PATIENCE).unwrap();
     assert_eq!(plans.told.lock().unwrap().check_ins, []);
+}
+
+#[test]
+fn a_run_that_is_over_when_its_end_is_told_leads_to_another_check_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let plans = Plans::new(vec![
+        Ok(Plan::Inventory(InventoryPlan { run_id: OVER.into() })),
+        Ok(boot_disk()),
+    ]);
+    let mut agent = agent(&folder, &plans.command_line("127.0.0.1"));
+    assert!(agent.wait(PATIENCE).unwrap().success(), "{}", log(folder.path()));
+    let told = plans.told.lock().unwrap();
+    assert_eq!((told.check_ins.len(), told.ends.len()), (2, 1));
 }
 
 #[test]

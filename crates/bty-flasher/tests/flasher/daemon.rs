@@ -19,15 +19,14 @@ use crate::{
 
 const MIB: usize = 1 << 20;
 
-fn start(folder: &TempDir) -> Daemon {
-    DaemonSpec::new(FLASHER, folder.path())
+fn start(folder: &TempDir, more: &[&str]) -> Daemon {
+    let spec = DaemonSpec::new(FLASHER, folder.path())
         .arg("serve")
         .arg("--state-dir")
         .arg(text(&folder.path().join("state")))
         .arg("--run-dir")
-        .arg(text(&folder.path().join("run")))
-        .start()
-        .unwrap()
+        .arg(text(&folder.path().join("run")));
+    more.iter().fold(spec, |spec, word| spec.arg(*word)).start().unwrap()
 }
 
 fn client(folder: &TempDir) -> FlasherServiceClient<Channel> {
@@ -40,7 +39,7 @@ fn client(folder: &TempDir) -> FlasherServiceClient<Channel> {
 #[tokio::test]
 async fn a_docked_disk_is_written_and_a_wrong_one_refused() {
     let (folder, image) = (tempfile::tempdir().unwrap(), Image::with_table(3 * MIB, 512));
-    let daemon = start(&folder);
+    let daemon = start(&folder, &[]);
     let mut client = client(&folder);
     client.list_disks(ListDisksRequest {}).await.unwrap();
 
@@ -78,5 +77,37 @@ async fn a_docked_disk_is_written_and_a_wrong_one_refused() {
         assert_eq!((problem.code(), status::reason(&problem).as_str()), (code, reason));
         disk.assert_untouched();
     }
+    daemon.stop().unwrap();
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_stops_the_write_and_frees_its_place() {
+    let (folder, image) = (tempfile::tempdir().unwrap(), Image::new(3 * MIB));
+    let daemon = start(&folder, &["--set", "flasher.max_writes=1"]);
+    let mut client = client(&folder);
+    // Long enough that it is still being written when the caller is gone.
+    let large = folder.path().join("large.img");
+    let file = std::fs::File::create(&large).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &image.raw, 0).unwrap();
+    file.set_len(8 << 30).unwrap();
+    let disk = LoopDisk::sparse(8 << 30);
+    let request = |image: &std::path::Path| WriteDiskRequest {
+        image: text(image).to_owned(),
+        image_id: String::new(),
+        disk: format!("path:{}", disk.node()),
+    };
+    let mut events = client.write_disk(request(&large)).await.unwrap().into_inner();
+    let writes =
+        |event: Option<Event>| matches!(event, Some(Event::Step(step)) if step.name == "write");
+    while !writes(events.message().await.unwrap().unwrap().event) {}
+    drop(events);
+    // With one place, the next write begins when the first has ended; and the disk is free again.
+    let path = image.container().0;
+    let mut events = client.write_disk(request(&path)).await.unwrap().into_inner();
+    let mut is_written = false;
+    while let Some(message) = events.message().await.unwrap() {
+        is_written = matches!(message.event, Some(Event::Record(_)));
+    }
+    assert!(is_written);
     daemon.stop().unwrap();
 }

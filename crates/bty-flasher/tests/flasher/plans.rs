@@ -30,6 +30,9 @@ use tonic::{Request, Response, Status, Streaming, transport::server::Connected};
 pub(crate) const BOOT_TOKEN: &str = "boot-token";
 const SESSION_TOKEN: &str = "session-token";
 
+/// A run that is over when its end is told.
+pub(crate) const OVER: &str = "over";
+
 /// What the server was told.
 #[derive(Debug, Default)]
 pub(crate) struct Told {
@@ -156,7 +159,11 @@ impl AgentService for Service {
         check_token(&request, SESSION_TOKEN)?;
         let request = request.into_inner();
         let restart = !matches!(request.outcome, Some(Outcome::Failed(_)));
+        let is_over = request.run_id == OVER;
         self.told.lock().unwrap().ends.push(request);
+        if is_over {
+            return Err(Status::failed_precondition("the run is not under way"));
+        }
         Ok(Response::new(FinishResponse { restart }))
     }
 }
