@@ -66,6 +66,11 @@ impl LoopDisk {
         fs::read(self.folder.path().join("disk")).unwrap()
     }
 
+    /// The file that holds what it holds.
+    pub(crate) fn file(&self) -> fs::File {
+        fs::File::options().read(true).write(true).open(self.folder.path().join("disk")).unwrap()
+    }
+
     /// Asserts that not a byte was written.
     pub(crate) fn assert_untouched(&self) {
         assert!(self.content().iter().all(|&byte| byte == OLD), "something was written");

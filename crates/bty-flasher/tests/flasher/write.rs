@@ -1,8 +1,9 @@
 //! `bty-flasher write`: the disk becomes the image, whatever the image comes in.
 
-use std::fs;
+use std::{fs, os::unix::fs::FileExt, time::Duration};
 
 use bty_testkit::child::Program;
+use nix::sys::signal::Signal;
 
 use crate::{
     disk::{FLASHER, LoopDisk, OLD, failure, flasher, record, text, write},
@@ -137,6 +138,35 @@ fn a_stream_that_turns_out_larger_than_the_disk_leaves_it_not_bootable() {
 }
 
 #[test]
+fn a_writer_that_is_killed_leaves_a_disk_that_does_not_boot_and_can_be_written_again() {
+    let (folder, size) = (tempfile::tempdir().unwrap(), 8_u64 << 30);
+    let path = folder.path().join("large.img");
+    let file = fs::File::create(&path).unwrap();
+    file.set_len(size).unwrap();
+    for at in [0, size - (1 << 20)] {
+        file.write_all_at(&Image::new(MIB).raw, at).unwrap();
+    }
+    let disk = LoopDisk::sparse(size);
+    let edges = [0, size - 16384];
+    for at in edges {
+        disk.file().write_all_at(&[OLD; 16384], at).unwrap();
+    }
+    let arguments = ["write", text(&path), disk.node(), "--yes", "--output", "json"];
+    let log = folder.path().join("log");
+    let mut writer = Program::new(FLASHER).args(arguments).spawn(&log).unwrap();
+    writer.wait_for_log("\"step\":\"write\"", Duration::from_mins(1)).unwrap();
+    writer.signal(Signal::SIGKILL).unwrap();
+    assert!(!writer.wait(Duration::from_mins(1)).unwrap().success(), "it ended too early");
+    for at in edges {
+        let mut edge = [OLD; 16384];
+        disk.file().read_exact_at(&mut edge, at).unwrap();
+        assert!(edge.iter().all(|&byte| byte == 0), "at {at}");
+    }
+    let image = Image::new(2 * MIB);
+    assert_eq!(record(&write(text(&image.container().0), &disk))["id"], image.id());
+}
+
+#[test]
 fn a_large_image_is_written_in_little_memory() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("large.img");
@@ -144,7 +174,7 @@ fn a_large_image_is_written_in_little_memory() {
     file.set_len(1 << 30).unwrap();
     for at in 0..48_u64 {
         let noise = Image::new(MIB);
-        std::os::unix::fs::FileExt::write_all_at(&file, &noise.raw, at * (20 << 20)).unwrap();
+        file.write_all_at(&noise.raw, at * (20 << 20)).unwrap();
     }
     let disk = LoopDisk::sparse(1 << 30);
     // Everything that a process may write to: heap, stacks, buffers.
