@@ -130,7 +130,11 @@ impl System {
     }
 
     fn usage(&self) -> Usage {
-        let read = |path: &str| fs::read_to_string(self.root.join(path)).unwrap_or_default();
+        // One mount point that is no UTF-8 must not hide all the others.
+        let read = |path: &str| {
+            let bytes = fs::read(self.root.join(path)).unwrap_or_default();
+            String::from_utf8_lossy(&bytes).into_owned()
+        };
         let partitions = self.partitions();
         Usage::new(
             &read("proc/self/mountinfo"),

@@ -85,13 +85,39 @@ pub(crate) fn choose(
 /// Opens the chosen disk for us alone, and looks once more whether it is the chosen one.
 pub(crate) fn open(system: &System, disk: &Disk) -> Result<BlockDevice, TargetError> {
     let device = BlockDevice::open(disk.path.as_ref())?;
-    let changed = |what| TargetError::Changed { path: disk.path.clone(), what };
-    let now = system.named(&disk.path).ok_or_else(|| changed("it is gone"))?;
-    if now.serial != disk.serial || now.wwn != disk.wwn {
-        return Err(changed("its serial number is another"));
+    match difference(disk, system.named(&disk.path).as_ref(), device.size_bytes()) {
+        None => Ok(device),
+        Some(what) => Err(TargetError::Changed { path: disk.path.clone(), what }),
     }
-    if device.size_bytes() != disk.size_bytes {
-        return Err(changed("its size is another"));
+}
+
+/// What is different between the disk that was chosen and the one that was opened.
+fn difference(chosen: &Disk, now: Option<&Disk>, opened_bytes: u64) -> Option<&'static str> {
+    let Some(now) = now else { return Some("it is gone") };
+    if now.serial != chosen.serial || now.wwn != chosen.wwn {
+        return Some("its serial number is another");
     }
-    Ok(device)
+    (opened_bytes != chosen.size_bytes).then_some("its size is another")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_was_swapped_before_it_was_opened_is_noticed() {
+        let chosen = Disk { serial: "S1".into(), size_bytes: 1000, ..Disk::default() };
+        assert_eq!(difference(&chosen, Some(&chosen), 1000), None);
+        let (other, nameless, wwn) = (
+            Disk { serial: "S2".into(), ..chosen.clone() },
+            Disk { serial: String::new(), ..chosen.clone() },
+            Disk { wwn: "eui.1".into(), ..chosen.clone() },
+        );
+        for now in [other, nameless, wwn] {
+            let found = difference(&chosen, Some(&now), 1000);
+            assert_eq!(found, Some("its serial number is another"));
+        }
+        assert_eq!(difference(&chosen, Some(&chosen), 999), Some("its size is another"));
+        assert_eq!(difference(&chosen, None, 1000), Some("it is gone"));
+    }
 }

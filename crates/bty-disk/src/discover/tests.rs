@@ -1,5 +1,6 @@
 //! Discovery over trees of files such as the kernel shows.
 
+use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
@@ -123,4 +124,42 @@ fn mounts_swap_and_holders_are_uses() {
     );
     assert_eq!(uses(&disks[1]), ["/dev/sdb is mounted on /srv"]);
     assert_eq!((disks[0].is_mounted(), disks[0].is_system()), (true, false));
+}
+
+#[test]
+fn a_mount_point_that_is_no_text_hides_no_other() {
+    let tree = Tree::new();
+    tree.disk("sda", "8:0", 8);
+    tree.write(
+        "proc/self/mountinfo",
+        b"20 1 0:30 / /\xff\xfe rw - tmpfs tmpfs rw\n22 1 8:0 / /mnt rw - ext4 /dev/sda rw\n",
+    );
+    assert!(tree.disks()[0].is_mounted());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn whatever_the_kernel_and_the_devices_say_is_read_or_left_out(
+        attribute in proptest::collection::vec(any::<u8>(), 0..200),
+        mounts in proptest::collection::vec(any::<u8>(), 0..200),
+        words in "([0-9: /a-z-]{0,30}\n){0,5}",
+    ) {
+        let tree = Tree::new();
+        tree.disk("sda", "8:0", 8);
+        tree.partition("sda", "sda1", "8:1");
+        for name in ["serial", "wwid", "ro", "removable", "hidden", "device/model", "device/vpd_pg80",
+            "queue/rotational", "queue/physical_block_size", "sda1/dev"]
+        {
+            tree.write(&format!("sys/class/block/sda/{name}"), &attribute);
+        }
+        tree.write("proc/self/mountinfo", &mounts);
+        tree.write("proc/swaps", &mounts);
+        tree.write("proc/mounts", &words);
+        for disk in tree.disks() {
+            prop_assert_eq!(disk.path.as_str(), "/dev/sda");
+            prop_assert!(!disk.to_string().chars().any(char::is_control));
+        }
+    }
 }

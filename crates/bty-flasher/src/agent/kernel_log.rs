@@ -72,4 +72,12 @@ mod tests {
             "[    0.000000] Command line: quiet bty.token=*** bty.mac=x bty.token=***\n"
         );
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_record_becomes_a_line_without_a_token(record: String, token in "[a-z0-9]{8,20}") {
+            let shown = line(&format!("6,1,1,-;{record} bty.token={token} {record}"));
+            proptest::prop_assert!(record.contains(&token) || !shown.contains(&token));
+        }
+    }
 }

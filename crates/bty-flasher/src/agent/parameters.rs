@@ -93,4 +93,12 @@ mod tests {
         let shown = Parameters::parse(&format!("{LINE}xyz")).unwrap_err();
         assert!(shown.contains("bty.pin=xyz"), "{shown}");
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_command_line_is_read_or_refused(line: String, pin in "[0-9a-zé]{60,68}") {
+            let _ = Parameters::parse(&line);
+            let _ = Parameters::parse(&format!("{LINE}{pin} {line}"));
+        }
+    }
 }
