@@ -23,7 +23,8 @@ pub fn timestamp(at: SystemTime) -> Timestamp {
 /// `google.protobuf.Timestamp` documents ends.
 pub fn system_time(timestamp: Option<&Timestamp>) -> Option<SystemTime> {
     let timestamp = timestamp?;
-    let seconds = u64::try_from(timestamp.seconds).ok().filter(|&seconds| seconds <= LAST_SECOND)?;
+    let seconds =
+        u64::try_from(timestamp.seconds).ok().filter(|&seconds| seconds <= LAST_SECOND)?;
     let nanos = u32::try_from(timestamp.nanos).ok().filter(|&nanos| nanos < 1_000_000_000)?;
     UNIX_EPOCH.checked_add(Duration::new(seconds, nanos))
 }

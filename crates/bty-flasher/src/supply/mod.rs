@@ -154,7 +154,7 @@ pub enum SupplyError {
         found: ImageId,
     },
     /// A file that is no image.
-    #[error("opening the image")]
+    #[error("the image can't be used")]
     Source(#[from] SourceError),
     /// A source that turned out wrong at its end.
     #[error("checking the image")]
