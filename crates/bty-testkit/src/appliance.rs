@@ -51,6 +51,7 @@ pub struct ApplianceSpec {
 pub struct Appliance {
     daemons: BTreeMap<&'static str, Daemon>,
     foreign: Option<Dnsmasq>,
+    _router: Dnsmasq,
     lan: Lan,
     server: Host,
     spec: ApplianceSpec,
@@ -80,9 +81,18 @@ impl Appliance {
                 Some(Dnsmasq::start(&host, &folder.path().join("dnsmasq"), POOL.0, POOL.1)?)
             }
         };
+        let router = Dnsmasq::start_router(&lan.add_router_host()?, &folder.path().join("router"))?;
         write_config(folder.path(), &configuration(&spec, folder.path()))?;
-        let mut appliance =
-            Self { daemons: BTreeMap::new(), foreign, lan, server, spec, machines: 0, folder };
+        let mut appliance = Self {
+            daemons: BTreeMap::new(),
+            foreign,
+            _router: router,
+            lan,
+            server,
+            spec,
+            machines: 0,
+            folder,
+        };
         for name in DAEMONS {
             let daemon = appliance.daemon_spec(name).start()?;
             appliance.daemons.insert(name, daemon);

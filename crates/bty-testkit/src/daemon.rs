@@ -194,9 +194,9 @@ pub fn write_config(folder: &Path, toml: &str) -> Result<()> {
     fs::write(&path, toml).with_context(|| format!("writing {}", path.display()))
 }
 
-/// Where this build's programs are: `BTY_BIN_DIR`, or the folder of the running program (a test's is one further down).
+/// Where this build's programs are: `BTY_BINARIES`, or the folder of the running program (a test's is one further down).
 pub fn binaries() -> Result<PathBuf> {
-    if let Some(named) = env::var_os("BTY_BIN_DIR") {
+    if let Some(named) = env::var_os("BTY_BINARIES") {
         return Ok(named.into());
     }
     let own = env::current_exe().context("asking where this program is")?;

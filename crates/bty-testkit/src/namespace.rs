@@ -156,6 +156,11 @@ impl Lan {
         self.add_host("lan-dhcp", FOREIGN_DHCP_ADDRESS)
     }
 
+    /// The host for the LAN's IPv6 router: `router`, without an IPv4 address.
+    pub fn add_router_host(&mut self) -> Result<Host> {
+        self.add_host("router", "")
+    }
+
     /// Plugs one more interface of a namespace (also one of another LAN's host) into this switch.
     pub fn plug(&mut self, namespace: &Namespace, interface: &str, address: &str) -> Result<Port> {
         let port = self.next_port("veth");

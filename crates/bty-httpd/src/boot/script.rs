@@ -47,13 +47,15 @@ const HOLD_SECONDS: u32 = 15;
 /// Debian's 6.12 hangs early where a console is named whose port isn't there; the live system itself speaks on every port that is.
 const CONSOLES: &str = "console=tty0 console=ttyS0,115200";
 
-/// The first script, the same for every machine: it asks for the machine's own.
+/// The first script, the same for every machine: it asks for the machine's own. iPXE that fetched it as `autoexec.ipxe`, by the
+/// firmware's HTTP client, has no address of its own yet.
 pub(crate) fn first(server: SocketAddr, via: &str) -> String {
     let server = host(server);
     format!(
         "#!ipxe\n\
          set tries:int32 0\n\
          :ask\n\
+         isset ${{netX/ip}} || dhcp ||\n\
          isset ${{netX/mac}} && set bty-mac ${{netX/mac:hexhyp}} || set bty-mac ${{net0/mac:hexhyp}}\n\
          chain --replace http://{server}/boot/script?mac=${{bty-mac}}&via={via}&platform=${{platform}} ||\n\
          inc tries\n\
@@ -205,6 +207,13 @@ mod tests {
                 .iter()
                 .any(|line| line.starts_with("chain --replace http://10.77.0.1/boot/script?"))
         );
+    }
+
+    #[test]
+    fn the_first_script_gets_an_address_where_there_is_none() {
+        let script = first("10.77.0.1:80".parse().unwrap(), "http");
+        let address = script.find("\nisset ${netX/ip} || dhcp ||\n").unwrap();
+        assert!(address < script.find("\nchain ").unwrap(), "{script}");
     }
 
     #[test]

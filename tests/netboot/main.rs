@@ -1,0 +1,7 @@
+//! From power-on to the flashed disk booting: real firmware, real daemons, real operating systems.
+
+mod foreign_image;
+mod once;
+mod small_machine;
+mod ways;
+mod wrong_disk;
