@@ -18,16 +18,21 @@ pub const STEP: Duration = Duration::from_mins(4);
 /// Disks of machines that get the Debian image, in bytes.
 pub const DISK_BYTES: u64 = 4 << 30;
 
+/// Where the live system is that `cargo xtask test` has built.
+pub fn live() -> Result<PathBuf> {
+    let named = env::var_os("BTY_LIVE");
+    named.map(PathBuf::from).context("BTY_LIVE is not set: run these tests by cargo xtask test")
+}
+
 /// An appliance of the programs and the live system that `cargo xtask test` has built.
 pub fn appliance(dhcp: DhcpMode) -> Result<Appliance> {
-    let live = env::var_os("BTY_LIVE")
-        .context("BTY_LIVE names no live system: run these tests by cargo xtask test")?;
-    Appliance::start(ApplianceSpec {
-        binaries: daemon::binaries()?,
-        live: PathBuf::from(live),
-        dhcp,
-        settings: Vec::new(),
-    })
+    appliance_with(dhcp, live()?)
+}
+
+/// As [`appliance`], with another live system.
+pub fn appliance_with(dhcp: DhcpMode, live: PathBuf) -> Result<Appliance> {
+    let binaries = daemon::binaries()?;
+    Appliance::start(ApplianceSpec { binaries, live, dhcp, settings: Vec::new() })
 }
 
 /// Imports the Debian of this variant as `debian:VARIANT` and gives its id.

@@ -15,22 +15,27 @@ use crate::workspace;
 pub(crate) const PROGRAMS: [&str; 6] =
     ["bty-registry", "bty-dhcp", "bty-tftp", "bty-httpd", "bty-flasher", "btyctl"];
 
-/// Builds the programs and lays out programs, units, configuration, documents, and the live system where it has been built.
-pub(crate) fn run(root: &Path) -> Result<()> {
-    let source = workspace::root();
-    let shell = Shell::new()?;
-    shell.change_dir(&source);
-    let packages = PROGRAMS.iter().flat_map(|program| ["-p", program]);
-    cmd!(shell, "cargo build --release --locked {packages...}")
-        .run()
-        .context("building the programs")?;
+/// What to lay out, and where.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct InstallArgs {
+    /// The folder to lay it out below.
+    #[arg(long, value_name = "DIR")]
+    root: PathBuf,
+    /// Take the programs from here, instead of building a release.
+    #[arg(long, value_name = "DIR")]
+    programs: Option<PathBuf>,
+}
 
+/// Lays out programs, units, configuration, documents, and the live system where it has been built.
+pub(crate) fn run(args: &InstallArgs) -> Result<()> {
+    let source = workspace::root();
+    let root = &args.root;
+    let programs = match &args.programs {
+        Some(folder) => folder.clone(),
+        None => build(&source)?,
+    };
     for program in PROGRAMS {
-        copy(
-            &source.join("target/release").join(program),
-            &root.join("usr/bin").join(program),
-            0o755,
-        )?;
+        copy(&programs.join(program), &root.join("usr/bin").join(program), 0o755)?;
     }
     for entry in fs::read_dir(source.join("systemd"))? {
         let path = entry?.path();
@@ -55,6 +60,16 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     install_live(&source.join("target/live"), &root.join("usr/lib/bty/live"))?;
     println!("installed below {}", root.display());
     Ok(())
+}
+
+fn build(source: &Path) -> Result<PathBuf> {
+    let shell = Shell::new()?;
+    shell.change_dir(source);
+    let packages = PROGRAMS.iter().flat_map(|program| ["-p", program]);
+    cmd!(shell, "cargo build --release --locked {packages...}")
+        .run()
+        .context("building the programs")?;
+    Ok(source.join("target/release"))
 }
 
 fn install_live(built: &Path, into: &Path) -> Result<()> {

@@ -40,12 +40,8 @@ enum Verb {
     Tidy,
     /// Generate the Rust code of the gRPC contract from proto/.
     Codegen,
-    /// Build the programs and lay everything out as a package will.
-    Install {
-        /// The folder to lay it out below.
-        #[arg(long, value_name = "DIR")]
-        root: PathBuf,
-    },
+    /// Lay everything out as a package will.
+    Install(install::InstallArgs),
 }
 
 fn main() -> ExitCode {
@@ -55,7 +51,7 @@ fn main() -> ExitCode {
         Verb::Test(args) => test::run(args),
         Verb::Tidy => tidy::check(),
         Verb::Codegen => codegen::write(),
-        Verb::Install { root } => install::run(&root),
+        Verb::Install(args) => install::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -53,6 +53,7 @@ pub(crate) fn run(args: TestArgs) -> Result<()> {
             .env("BTY_BINARIES", &binaries)
             .env("BTY_LIVE", &live)
             .env("BTY_PYTHON", &python)
+            .env("BTY_XTASK", std::env::current_exe()?)
             .run()?)
     })
 }

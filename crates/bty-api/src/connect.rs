@@ -1,6 +1,9 @@
 //! Connecting to a daemon's unix socket.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
@@ -21,7 +24,13 @@ pub fn unix(socket: impl Into<PathBuf>) -> Channel {
     Endpoint::from_static("http://localhost").connect_with_connector_lazy(service_fn(
         move |_: Uri| {
             let socket = socket.clone();
-            async move { UnixStream::connect(socket).await.map(TokioIo::new) }
+            async move {
+                let named = |problem: io::Error| {
+                    let socket = socket.display();
+                    io::Error::new(problem.kind(), format!("connecting to {socket}: {problem}"))
+                };
+                UnixStream::connect(&socket).await.map(TokioIo::new).map_err(named)
+            }
         },
     ))
 }

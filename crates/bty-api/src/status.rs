@@ -73,15 +73,27 @@ pub fn reason(status: &Status) -> String {
         .unwrap_or_default()
 }
 
-/// An error and what caused it, outermost first, with ": " between.
+/// An error and what caused it, outermost first, with ": " between. A cause that was told already is not told twice.
 pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        let _ = write!(text, ": {error}");
+        let told = error.to_string();
+        if !text.contains(&told) {
+            let _ = write!(text, ": {told}");
+        }
         cause = error.source();
     }
     text
+}
+
+/// A status as a person reads it. Where it came from this side, as that of a failed connection does, its cause says what failed.
+pub fn shown(status: &Status) -> String {
+    let mut cause = status.source();
+    while let Some(deeper) = cause.and_then(Error::source) {
+        cause = Some(deeper);
+    }
+    cause.map_or_else(|| status.message().to_owned(), ToString::to_string)
 }
 
 #[cfg(test)]

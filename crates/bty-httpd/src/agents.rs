@@ -9,6 +9,7 @@ use bty_api::agent::v1::{
     agent_service_client::AgentServiceClient,
     agent_service_server::{AgentService, AgentServiceServer},
 };
+use bty_service::neighbours;
 use tokio_stream::StreamExt;
 use tonic::{
     Request, Response, Status, Streaming,
@@ -19,7 +20,6 @@ use tonic::{
 
 use crate::{
     boot::token::{Claims, Key, Purpose},
-    neighbours,
     serve::Connection,
 };
 
@@ -63,7 +63,8 @@ impl Agents {
             .get::<Connection>()
             .map(|connection| connection.peer.ip().to_canonical())
             .ok_or_else(|| Status::internal("a call without a connection"))?;
-        if peer != claims.address && !neighbours::confirms(peer, claims.mac) {
+        // The live system asks for a lease of its own, and some DHCP servers give it another address than iPXE had.
+        if peer != claims.address && neighbours::machine_at(peer) != Some(claims.mac) {
             tracing::warn!(mac = %claims.mac, %peer, address = %claims.address, "a token came from another machine");
             return Err(Status::permission_denied(format!(
                 "the token is for {} at {}, not for {peer}; give the machine one address for iPXE and Linux",

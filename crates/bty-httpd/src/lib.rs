@@ -10,7 +10,6 @@ mod certificate;
 mod files;
 mod machines;
 mod metrics;
-mod neighbours;
 mod page;
 mod plain;
 mod secret;

@@ -24,7 +24,7 @@ use uuid::Uuid;
 
 use crate::{
     boot::{
-        attempt::{self, Answer},
+        attempt::{self, Answer, Question},
         query::{self, Platform, Query, printable},
         script::{self, Live, Target},
         token::{Claims, Key, Purpose},
@@ -109,7 +109,7 @@ async fn boot_script(
     };
     let now = SystemTime::now();
     let path = query.path();
-    let asked = shared.decide(mac, path, now);
+    let asked = shared.decide(mac, Question { path, is_first: query.is_first() }, now);
     let boot_id = Uuid::now_v7();
     let claims = Claims::new(Purpose::Boot, mac, boot_id, connection.peer.ip(), now);
     let boot_id = boot_id.to_string();
@@ -129,7 +129,7 @@ pub(crate) struct Decided {
 
 impl Shared {
     /// What a machine that asks now is told.
-    pub(crate) fn decide(&self, mac: MacAddr, path: BootPath, now: SystemTime) -> Decided {
+    pub(crate) fn decide(&self, mac: MacAddr, question: Question, now: SystemTime) -> Decided {
         let known = self.link.machine(mac).map(|machine| (*machine).clone()).or_else(|| {
             let action = self.link.unknown_action()?;
             let reason = "the machine is new".to_owned();
@@ -141,14 +141,14 @@ impl Shared {
             })
         });
         let answer = if let Some(machine) = &known {
-            attempt::answer(machine, path, now)
+            attempt::answer(machine, question, now)
         } else {
             let starting = MachineBoot {
                 action: Action::Hold.into(),
                 reason: "the registry has not been heard of since this server started".into(),
                 ..Default::default()
             };
-            attempt::answer(&starting, path, now)
+            attempt::answer(&starting, question, now)
         };
         Decided { answer, known }
     }

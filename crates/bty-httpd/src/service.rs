@@ -13,7 +13,11 @@ use bty_api::{
 };
 use tonic::{Request, Response, Status};
 
-use crate::{boot::query::Platform, certificate::Certificate, plain::Shared};
+use crate::{
+    boot::{attempt::Question, query::Platform},
+    certificate::Certificate,
+    plain::Shared,
+};
 
 /// The service.
 #[derive(Debug)]
@@ -46,7 +50,8 @@ impl HttpdService for Service {
         let request = request.into_inner();
         let mac = request.mac.parse().map_err(|problem| status::invalid(&problem))?;
         let platform = Platform::from_ipxe(&request.platform);
-        let asked = self.shared.decide(mac, BootPath::Pxe, SystemTime::now());
+        let question = Question { path: BootPath::Pxe, is_first: false };
+        let asked = self.shared.decide(mac, question, SystemTime::now());
         let script = self.shared.script(
             mac,
             BootPath::Pxe,

@@ -66,7 +66,7 @@ pub fn main_with<D: Daemon>(arguments: impl Iterator<Item = OsString>) -> ExitCo
 }
 
 fn serve<D: Daemon>(invocation: Invocation, loaded: Loaded<D::Settings>) -> ExitCode {
-    let filter = match log::start(&loaded.log) {
+    let filter = match log::start(D::PROGRAM, &loaded.log) {
         Ok(filter) => filter,
         Err(problem) => {
             eprintln!("error: {problem}");

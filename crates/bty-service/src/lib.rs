@@ -4,12 +4,15 @@
 //! ([`config`]); logs to the journal or the terminal; sockets from systemd or its own ([`Sockets`]); readiness and watchdog;
 //! a shutdown that drains ([`Context::shutdown`]); owned tasks ([`Context::spawn`]); the two gRPC doors with health,
 //! reflection and the admin service ([`door`]); metrics; and, for the daemons on the boot path, what machines are told
-//! ([`BootLink`]). It knows nothing of netboot, images or disks.
+//! ([`BootLink`]), whose address one is ([`neighbours`]), and how to serve a folder to strangers ([`open_beneath`]). It knows nothing
+//! of netboot, images or disks.
 
 pub mod config;
 pub mod door;
+pub mod neighbours;
 
 mod admin;
+mod beneath;
 mod boot_link;
 mod command_line;
 mod context;
@@ -19,6 +22,7 @@ mod readiness;
 mod sockets;
 mod tasks;
 
+pub use beneath::open_beneath;
 pub use boot_link::BootLink;
 pub use context::{Context, Paths};
 pub use daemon::{Daemon, main, main_with};

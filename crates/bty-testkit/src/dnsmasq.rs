@@ -49,8 +49,9 @@ impl Dnsmasq {
         // port=0: no DNS.
         let text = format!(
             "port=0\nlog-dhcp\nlog-facility=-\nno-resolv\nno-hosts\nuser=root\ngroup=root\n\
-             interface=eth0\nbind-interfaces\ndhcp-leasefile={}\n{lines}",
-            leases.display()
+             interface=eth0\nbind-interfaces\ndhcp-leasefile={}\npid-file={}\n{lines}",
+            leases.display(),
+            folder.join("dnsmasq.pid").display()
         );
         fs::write(&configuration, text).context("writing dnsmasq.conf")?;
         let mut child = host

@@ -18,6 +18,7 @@ pub const LAB: &[&str] = &[
     "nftables",
     "ovmf",
     "qemu-system-x86",
+    "systemd-container",
     "util-linux",
 ];
 

@@ -10,7 +10,6 @@ mod folder;
 mod history;
 mod listener;
 mod metrics;
-mod neighbours;
 mod service;
 mod session;
 mod settings;

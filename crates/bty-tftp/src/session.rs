@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::IpAddr,
     os::unix::fs::FileExt,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant, SystemTime},
@@ -13,7 +14,7 @@ use bty_api::{
     tftp::v1::{Outcome as Ending, Transfer as Wire},
     types::v1::{BootPath, Stage},
 };
-use bty_service::BootLink;
+use bty_service::{BootLink, neighbours};
 use tokio::{task::spawn_blocking, time::sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -28,7 +29,6 @@ use crate::{
     history::{History, Record},
     listener::Seat,
     metrics::{Counters, OutcomeLabels},
-    neighbours,
     settings::Settings,
     socket::{Arrival, RequestSocket, TransferSocket, path_mtu_bytes},
 };
@@ -200,7 +200,7 @@ impl Session {
         if !has_it && end.ending != Ending::Broken {
             return;
         }
-        let address = *self.arrival.from.ip();
+        let address = IpAddr::V4(*self.arrival.from.ip());
         let machine = spawn_blocking(move || neighbours::machine_at(address)).await;
         let Ok(Some(mac)) = machine else { return };
         let detail = if has_it {

@@ -4,6 +4,9 @@ use bty_api::status;
 use bty_types::ErrorKind;
 use tonic::{Code, Status};
 
+/// What to do where one may not.
+const DENIED: &str = "run as root, or as a member of the group bty";
+
 /// A failure: what happened, what sort it is, and what to do.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -54,23 +57,24 @@ impl Failure {
 
 impl From<Status> for Failure {
     fn from(status: Status) -> Self {
-        let failure = Self::new(status::kind(status.code()), shown(&status));
+        if is_closed_to_us(&status) {
+            return Self::new(ErrorKind::Denied, status::shown(&status)).hint(DENIED);
+        }
+        let failure = Self::new(status::kind(status.code()), status::shown(&status));
         match (status.code(), status::reason(&status).as_str()) {
             (Code::Unavailable, "") => failure.hint(
                 "is the daemon running? try: systemctl status 'bty-*'; other sockets: --run-dir or BTY_RUN_DIR",
             ),
-            (Code::PermissionDenied, "") => {
-                failure.hint("run as root, or as a member of the group bty")
-            }
+            (Code::PermissionDenied, "") => failure.hint(DENIED),
             _ => failure,
         }
     }
 }
 
-fn shown(status: &Status) -> String {
-    match std::error::Error::source(status) {
-        // tonic hides why a connection failed in the source.
-        Some(source) => format!("{}: {}", status.message(), status::chain(source)),
-        None => status.message().to_owned(),
-    }
+/// Whether the kernel did not let us to the daemon's socket.
+fn is_closed_to_us(status: &Status) -> bool {
+    let causes = std::iter::successors(std::error::Error::source(status), |cause| cause.source());
+    causes
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|cause| cause.kind() == std::io::ErrorKind::PermissionDenied)
 }

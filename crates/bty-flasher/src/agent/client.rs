@@ -2,12 +2,9 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use bty_api::{
-    agent::v1::{
-        CheckInRequest, CheckInResponse, FinishRequest, FinishResponse, ReportProgressRequest,
-        agent_service_client::AgentServiceClient,
-    },
-    status,
+use bty_api::agent::v1::{
+    CheckInRequest, CheckInResponse, FinishRequest, FinishResponse, ReportProgressRequest,
+    agent_service_client::AgentServiceClient,
 };
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
@@ -104,13 +101,5 @@ impl Client {
         let mut request = Request::new(message);
         request.metadata_mut().insert("authorization", bearer);
         Ok(request)
-    }
-}
-
-/// A status with what caused it: tonic keeps the reason of a failed connection there.
-pub(super) fn shown(problem: &Status) -> String {
-    match std::error::Error::source(problem) {
-        Some(source) => format!("{}: {}", problem.message(), status::chain(source)),
-        None => problem.message().to_owned(),
     }
 }

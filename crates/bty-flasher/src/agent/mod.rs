@@ -16,9 +16,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bty_api::agent::v1::{
-    CheckInRequest, CheckInResponse, FinishRequest, InventoryDone, check_in_response::Plan,
-    finish_request::Outcome,
+use bty_api::{
+    agent::v1::{
+        CheckInRequest, CheckInResponse, FinishRequest, InventoryDone, check_in_response::Plan,
+        finish_request::Outcome,
+    },
+    status,
 };
 use tonic::{Code, Status};
 
@@ -152,7 +155,7 @@ async fn finish(
             Ok(answer) => return Ok(answer.restart),
             // The run is over, or somebody removed it: repeating won't help, and the server knows what is next.
             Err(problem) if matches!(problem.code(), Code::FailedPrecondition | Code::NotFound) => {
-                say.line(&format!("reporting the end: {}", client::shown(&problem)));
+                say.line(&format!("reporting the end: {}", status::shown(&problem)));
                 return Ok(false);
             }
             Err(problem) => patience(&problem, "reporting the end", began, say).await?,
@@ -162,7 +165,7 @@ async fn finish(
 
 /// Waits before the next try; an error where trying again is of no use, or has been for too long.
 async fn patience(problem: &Status, what: &str, began: Instant, say: &Say) -> Result<(), String> {
-    let shown = client::shown(problem);
+    let shown = status::shown(problem);
     if matches!(
         problem.code(),
         Code::Unauthenticated | Code::PermissionDenied | Code::InvalidArgument

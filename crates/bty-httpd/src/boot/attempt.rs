@@ -15,8 +15,18 @@ use bty_api::{
 /// Within this time after a request, one by another way of the firmware is the same power-on: it tries one way after the
 /// other, and no power-on begins with the way that came second the last time.
 const OTHER_WAY: Duration = Duration::from_mins(3);
-/// Within this time, a request by the same way is the same power-on: no machine restarts so fast.
-const SAME_WAY: Duration = Duration::from_secs(10);
+/// Within this time, a question by the same way that is asked again is the same power-on; iPXE asks every few seconds, and
+/// may have waited for an answer that was lost.
+const SAME_WAY: Duration = Duration::from_mins(1);
+
+/// A request for a boot script.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Question {
+    /// The firmware's way.
+    pub(crate) path: BootPath,
+    /// Whether iPXE has only just started.
+    pub(crate) is_first: bool,
+}
 
 /// What a request for a boot script is told.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,9 +41,10 @@ pub(crate) struct Answer {
     pub(crate) attempt: BootAttempt,
 }
 
-/// Answers a request that came by `path` at `now` from a machine that the registry knows.
-pub(crate) fn answer(machine: &MachineBoot, path: BootPath, now: SystemTime) -> Answer {
-    let earlier = machine.attempt.as_ref().filter(|attempt| belongs(attempt, path, now));
+/// Answers a request that came at `now` from a machine that the registry knows.
+pub(crate) fn answer(machine: &MachineBoot, question: Question, now: SystemTime) -> Answer {
+    let path = question.path;
+    let earlier = machine.attempt.as_ref().filter(|attempt| belongs(attempt, question, now));
     let mut paths: Vec<i32> = earlier.map(|attempt| attempt.paths.clone()).unwrap_or_default();
     if !paths.contains(&path.into()) {
         paths.push(path.into());
@@ -50,7 +61,7 @@ pub(crate) fn answer(machine: &MachineBoot, path: BootPath, now: SystemTime) -> 
     Answer { action, reason, new_attempt: earlier.is_none(), attempt }
 }
 
-fn belongs(attempt: &BootAttempt, path: BootPath, now: SystemTime) -> bool {
+fn belongs(attempt: &BootAttempt, question: Question, now: SystemTime) -> bool {
     // A waiting machine asks again and again, and each time counts afresh.
     if attempt.action() == Action::Hold {
         return false;
@@ -58,8 +69,11 @@ fn belongs(attempt: &BootAttempt, path: BootPath, now: SystemTime) -> bool {
     let Some(at) = system_time(attempt.at.as_ref()) else { return false };
     // A clock that was set back must not glue all coming boots to this one.
     let Ok(since) = now.duration_since(at) else { return false };
-    let same_way = attempt.paths.contains(&path.into());
-    since < if same_way { SAME_WAY } else { OTHER_WAY }
+    if attempt.paths.contains(&question.path.into()) {
+        !question.is_first && since < SAME_WAY
+    } else {
+        since < OTHER_WAY
+    }
 }
 
 #[cfg(test)]
@@ -68,21 +82,22 @@ mod tests {
 
     use super::*;
 
-    const PXE: BootPath = BootPath::Pxe;
-    const HTTP: BootPath = BootPath::Http;
+    const PXE: Question = Question { path: BootPath::Pxe, is_first: true };
+    const PXE_AGAIN: Question = Question { is_first: false, ..PXE };
+    const HTTP: Question = Question { path: BootPath::Http, is_first: true };
 
     fn at(seconds: u64) -> SystemTime {
         UNIX_EPOCH + Duration::from_secs(1_000_000 + seconds)
     }
 
-    fn machine(next: Action, attempt: Option<(Action, &[BootPath], u64)>) -> MachineBoot {
+    fn machine(next: Action, attempt: Option<(Action, &[Question], u64)>) -> MachineBoot {
         MachineBoot {
             mac: "52:54:00:77:00:01".into(),
             action: next.into(),
             reason: "the registry says so".into(),
             attempt: attempt.map(|(action, paths, seconds)| BootAttempt {
                 action: action.into(),
-                paths: paths.iter().map(|&path| path.into()).collect(),
+                paths: paths.iter().map(|question| question.path.into()).collect(),
                 at: Some(timestamp(at(seconds))),
             }),
             name: String::new(),
@@ -94,8 +109,8 @@ mod tests {
         use Action::{Flash, Hold, Local};
         // Next action, earlier attempt, way and second of this request; then the action and whether a power-on began.
         type Row<'a> =
-            (&'a str, Action, Option<(Action, &'a [BootPath], u64)>, BootPath, u64, Action, bool);
-        let rows: [Row<'_>; 10] = [
+            (&'a str, Action, Option<(Action, &'a [Question], u64)>, Question, u64, Action, bool);
+        let rows: [Row<'_>; 12] = [
             ("first boot ever", Flash, None, PXE, 0, Flash, true),
             (
                 "the disk's turn, asked for again by HTTP",
@@ -110,12 +125,14 @@ mod tests {
                 "the disk's turn, the answer was lost",
                 Flash,
                 Some((Local, &[PXE], 0)),
-                PXE,
-                4,
+                PXE_AGAIN,
+                34,
                 Local,
                 false,
             ),
+            ("a reset at once", Flash, Some((Local, &[PXE], 0)), PXE, 2, Flash, true),
             ("the next power-on", Flash, Some((Local, &[PXE], 0)), PXE, 40, Flash, true),
+            ("one that asks late", Flash, Some((Local, &[PXE], 0)), PXE_AGAIN, 90, Flash, true),
             (
                 "the next power-on after both ways",
                 Flash,
@@ -140,17 +157,17 @@ mod tests {
                 "a flash whose script was lost",
                 Flash,
                 Some((Flash, &[PXE], 0)),
-                PXE,
+                PXE_AGAIN,
                 3,
                 Flash,
                 false,
             ),
             ("the clock was set back", Flash, Some((Local, &[PXE], 100)), HTTP, 0, Flash, true),
         ];
-        for (name, next, attempt, path, second, action, new_attempt) in rows {
-            let got = answer(&machine(next, attempt), path, at(second));
+        for (name, next, attempt, question, second, action, new_attempt) in rows {
+            let got = answer(&machine(next, attempt), question, at(second));
             assert_eq!((got.action, got.new_attempt), (action, new_attempt), "{name}");
-            assert!(got.attempt.paths.contains(&path.into()), "{name}");
+            assert!(got.attempt.paths.contains(&question.path.into()), "{name}");
             assert_eq!(got.attempt.action(), action, "{name}");
         }
     }
@@ -158,6 +175,6 @@ mod tests {
     #[test]
     fn a_power_on_remembers_all_its_ways() {
         let got = answer(&machine(Action::Local, Some((Action::Local, &[PXE], 0))), HTTP, at(12));
-        assert_eq!(got.attempt.paths, [i32::from(PXE), i32::from(HTTP)]);
+        assert_eq!(got.attempt.paths, [i32::from(BootPath::Pxe), i32::from(BootPath::Http)]);
     }
 }

@@ -16,6 +16,9 @@ pub(crate) struct Query {
     /// iPXE's `${platform}`: `pcbios` or `efi`.
     #[serde(default)]
     pub(crate) platform: String,
+    /// How often the first script has asked before, in this start of iPXE.
+    #[serde(default)]
+    pub(crate) tries: String,
     /// The boot id of the script that led here.
     #[serde(default)]
     pub(crate) boot: String,
@@ -60,6 +63,11 @@ impl Query {
     /// The firmware's way.
     pub(crate) fn path(&self) -> BootPath {
         path(&self.via)
+    }
+
+    /// Whether iPXE has only just started: a question that is asked again says so, and so does one of no first script.
+    pub(crate) fn is_first(&self) -> bool {
+        self.tries == "0"
     }
 
     /// The platform.

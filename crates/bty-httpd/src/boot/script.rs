@@ -57,7 +57,7 @@ pub(crate) fn first(server: SocketAddr, via: &str) -> String {
          :ask\n\
          isset ${{netX/ip}} || dhcp ||\n\
          isset ${{netX/mac}} && set bty-mac ${{netX/mac:hexhyp}} || set bty-mac ${{net0/mac:hexhyp}}\n\
-         chain --replace http://{server}/boot/script?mac=${{bty-mac}}&via={via}&platform=${{platform}} ||\n\
+         chain --replace http://{server}/boot/script?mac=${{bty-mac}}&via={via}&platform=${{platform}}&tries=${{tries:int32}} ||\n\
          inc tries\n\
          iseq ${{tries:int32}} {TRIES} && goto away ||\n\
          echo bty: the server {server} does not answer, asking again\n\

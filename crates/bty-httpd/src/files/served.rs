@@ -1,7 +1,6 @@
 //! A folder that is served: only regular files beneath it, whatever a path or a link says.
 
 use std::{
-    fs::File,
     io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -13,10 +12,7 @@ use axum::{
     http::{HeaderMap, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use rustix::{
-    fs::{Mode, OFlags, ResolveFlags, open, openat2},
-    io::Errno,
-};
+use bty_service::open_beneath;
 use tokio::task::spawn_blocking;
 
 use super::{
@@ -38,18 +34,6 @@ impl Folder {
     /// The folder at this path.
     pub(crate) fn new(path: PathBuf) -> Self {
         Self { path }
-    }
-
-    /// Opens a file beneath the folder. Links are not followed: one that points out of the folder would be a way out, and
-    /// one that doesn't is not needed.
-    fn open(&self, path: &str) -> Result<File, Errno> {
-        let folder =
-            open(&self.path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        // NONBLOCK: opening a FIFO must not wait for its writer.
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let beneath =
-            ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        openat2(folder, path, flags, Mode::empty(), beneath).map(File::from)
     }
 }
 
@@ -90,21 +74,7 @@ fn not_found() -> Response {
 }
 
 fn answer(folder: &Folder, path: &str, conditions: &Conditions) -> io::Result<Response> {
-    let file = match folder.open(path) {
-        Ok(file) => file,
-        // LOOP: a link; XDEV: a way out of the folder; NXIO: a socket or a FIFO.
-        Err(
-            Errno::NOENT
-            | Errno::NOTDIR
-            | Errno::LOOP
-            | Errno::XDEV
-            | Errno::NXIO
-            | Errno::NAMETOOLONG,
-        ) => {
-            return Ok(not_found());
-        }
-        Err(problem) => return Err(problem.into()),
-    };
+    let Some(file) = open_beneath(&folder.path, path)? else { return Ok(not_found()) };
     let found = file.metadata()?;
     if !found.is_file() {
         return Ok(not_found());

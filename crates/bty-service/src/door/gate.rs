@@ -82,7 +82,11 @@ pub(super) struct Gated<S> {
 }
 
 /// What anybody who reaches a door may call.
-const FREE: [&str; 2] = ["/grpc.health.v1.Health/", "/grpc.reflection.v1.ServerReflection/"];
+const FREE: [&str; 3] = [
+    "/grpc.health.v1.Health/",
+    "/grpc.reflection.v1.ServerReflection/",
+    "/grpc.reflection.v1alpha.ServerReflection/",
+];
 
 impl<S> Service<Request<Body>> for Gated<S>
 where

@@ -24,12 +24,15 @@ pub(crate) fn add_shared(
     health: HealthReporter,
     admin: Admin,
 ) -> Result<Routes, RunError> {
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(bty_api::DESCRIPTORS)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()?;
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(bty_api::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
     Ok(services
         .add_service(HealthServer::new(HealthService::from_health_reporter(health)))
-        .add_service(reflection)
+        .add_service(reflection().build_v1()?)
+        // Python's grpcio-reflection and grpcurl before 1.8.8 know no other.
+        .add_service(reflection().build_v1alpha()?)
         .add_service(AdminServiceServer::new(admin)))
 }

@@ -40,6 +40,16 @@ pub fn debian(variant: &str) -> Result<PathBuf> {
     })
 }
 
+/// The Debian image's root file system, unpacked into `folder`, for a container.
+pub fn debian_root(folder: &Path) -> Result<()> {
+    packages::ensure(packages::IMAGES)?;
+    let name = format!("debian-{}.ext4", debian::recipe_hash());
+    let file_system = cached(&name, debian::build_file_system)?;
+    fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+    let dump = format!("rdump / {}", folder.display());
+    Program::new("debugfs").args(["-R", &dump]).arg(file_system).run().map(drop)
+}
+
 /// The line that the Debian image of this variant prints before its login prompt.
 pub fn debian_banner(variant: &str) -> String {
     format!("bty-lab image {variant}")

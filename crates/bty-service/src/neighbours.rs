@@ -1,11 +1,16 @@
-//! Which machine an address belongs to, as the kernel's neighbour table has it. TFTP itself knows no MAC addresses.
+//! Which machine an address belongs to, as the kernel's neighbour table has it: neither TFTP nor HTTP knows MAC addresses.
 
-use std::{fs, net::Ipv4Addr};
+use std::{
+    fs,
+    net::{IpAddr, Ipv4Addr},
+};
 
 use bty_types::MacAddr;
 
-/// The machine that has this address now; `None` where it is behind a relay or a router. Reads a file of the kernel.
-pub(crate) fn machine_at(address: Ipv4Addr) -> Option<MacAddr> {
+/// The machine that has this address now; `None` where it is behind a relay or a router, or isn't IPv4. Reads a file of the
+/// kernel.
+pub fn machine_at(address: IpAddr) -> Option<MacAddr> {
+    let IpAddr::V4(address) = address.to_canonical() else { return None };
     owner(&fs::read_to_string("/proc/net/arp").ok()?, address)
 }
 

@@ -1,5 +1,7 @@
 //! Logs: to the journal where systemd started us, to the terminal else; the filter can change while we run.
 
+mod journal;
+
 use std::{
     env,
     io::{self, IsTerminal},
@@ -10,6 +12,7 @@ use tracing_subscriber::{
     EnvFilter, Registry, layer::SubscriberExt, reload, util::SubscriberInitExt,
 };
 
+use self::journal::Journal;
 use crate::config::{LogFormat, LogSettings};
 
 const DEFAULT_FILTER: &str = "info";
@@ -30,8 +33,8 @@ impl Filter {
     }
 }
 
-/// Begins to log.
-pub(crate) fn start(settings: &LogSettings) -> Result<Filter, String> {
+/// Begins to log, in the name of `program`.
+pub(crate) fn start(program: &str, settings: &LogSettings) -> Result<Filter, String> {
     let configured = if settings.filter.is_empty() { DEFAULT_FILTER } else { &settings.filter };
     let (filter, handle) = reload::Layer::new(parse(configured)?);
     let registry = tracing_subscriber::registry().with(filter);
@@ -43,7 +46,7 @@ pub(crate) fn start(settings: &LogSettings) -> Result<Filter, String> {
     };
     match format(settings.format) {
         LogFormat::Journald => {
-            let journal = tracing_journald::layer().map_err(|problem| {
+            let journal = Journal::connect(program).map_err(|problem| {
                 format!("connecting to the journal: {problem}; set log.format = \"text\"")
             })?;
             registry.with(journal).init();

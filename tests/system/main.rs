@@ -1,0 +1,7 @@
+//! The daemons together, as their clients and their operators meet them, without virtual machines.
+
+mod bad_input;
+mod command_line;
+mod foreign_client;
+mod installed;
+mod light;
