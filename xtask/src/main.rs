@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stdout, reason = "a build tool talks to the person who started it")]
 
+mod bench;
 mod build;
 mod codegen;
 mod debian;
@@ -36,6 +37,8 @@ enum Verb {
     },
     /// Run every check and test; installs what they need.
     Test(test::TestArgs),
+    /// Measure, beside a named peer.
+    Bench(bench::BenchArgs),
     /// Check the rules that a compiler doesn't know.
     Tidy,
     /// Generate the Rust code of the gRPC contract from proto/.
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Verb::Demo(args) => demo::run(&args),
         Verb::Live { out } => live::build(&out),
         Verb::Test(args) => test::run(args),
+        Verb::Bench(args) => bench::run(&args),
         Verb::Tidy => tidy::check(),
         Verb::Codegen => codegen::write(),
         Verb::Install(args) => install::run(&args),

@@ -117,7 +117,7 @@ fn first_of(root: &Path, names: &[&str]) -> Result<PathBuf> {
 }
 
 /// Packs the folder.
-pub(super) fn write(tree: &Path, image: &Path) -> Result<()> {
+pub(crate) fn write(tree: &Path, image: &Path) -> Result<()> {
     let mut zstd = Command::new("zstd")
         .args(["--quiet", "--force", "-T0", LEVEL, "-o"])
         .arg(image)

@@ -13,6 +13,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use xshell::{Shell, cmd};
 
+pub(crate) use self::{initramfs::write as write_initramfs, modules::kernel};
 use crate::{debian, workspace};
 
 /// The suite that kernel, busybox and iPXE come from: Debian stable.
@@ -47,7 +48,7 @@ pub(crate) fn build(out: &Path) -> Result<()> {
     let _ = fs::remove_file(&stamp_path);
     fs::create_dir_all(out.join("boot/x64"))?;
     fs::create_dir_all(out.join("boot/arm64"))?;
-    let kernel = modules::kernel(&packages.root)?;
+    let kernel = kernel(&packages.root)?;
     fs::copy(packages.root.join(format!("boot/vmlinuz-{kernel}")), out.join("vmlinuz"))
         .context("copying the kernel")?;
     let tree = initramfs::tree(&shell, &recipe, &packages.root, &kernel, &flasher)?;
@@ -65,6 +66,11 @@ pub(crate) fn build(out: &Path) -> Result<()> {
     describe(out, &packages, &kernel)?;
     fs::write(stamp_path, stamp)?;
     Ok(())
+}
+
+/// Where the packages of the live system are unpacked, once it has been built.
+pub(crate) fn packages_root() -> PathBuf {
+    workspace::root().join("target/live-work/root")
 }
 
 /// The agent for the live system: linked statically, since there are no libraries.

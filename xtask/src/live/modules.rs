@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 
 /// The version of the one kernel below this root.
-pub(super) fn kernel(root: &Path) -> Result<String> {
+pub(crate) fn kernel(root: &Path) -> Result<String> {
     let modules = root.join("usr/lib/modules");
     let mut versions: Vec<String> = fs::read_dir(&modules)
         .with_context(|| format!("reading {}", modules.display()))?
