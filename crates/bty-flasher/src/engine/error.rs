@@ -43,6 +43,16 @@ pub enum FlashError {
     /// The image's bytes are not what they should be.
     #[error("verifying the image")]
     Chunk(#[from] ChunkError),
+    /// A part of the image that is said to be zeros, and has not the hash of zeros.
+    #[error(
+        "chunk {number} (disk offset {raw_offset}) is marked as a hole and isn't one: the image is damaged"
+    )]
+    NoHole {
+        /// The chunk.
+        number: u64,
+        /// Where it is on the disk.
+        raw_offset: u64,
+    },
     /// The disk refuses to be written.
     #[error("writing the disk at byte {offset}; is it failing?")]
     Write {
@@ -95,6 +105,7 @@ impl FlashError {
             Self::Chunk(problem) => problem.kind(),
             Self::Write { .. } | Self::Read { .. } | Self::Flush(_) => ErrorKind::Unavailable,
             Self::Mismatch { .. }
+            | Self::NoHole { .. }
             | Self::OtherImage { .. }
             | Self::WrongId { .. }
             | Self::Incomplete => ErrorKind::Corrupt,
@@ -108,9 +119,11 @@ impl FlashError {
         match self {
             Self::TooSmall { .. } | Self::Overflow { .. } => "DISK_TOO_SMALL",
             Self::Supply(problem) => problem.reason(),
-            Self::Chunk(_) | Self::OtherImage { .. } | Self::WrongId { .. } | Self::Incomplete => {
-                "IMAGE_CORRUPT"
-            }
+            Self::Chunk(_)
+            | Self::NoHole { .. }
+            | Self::OtherImage { .. }
+            | Self::WrongId { .. }
+            | Self::Incomplete => "IMAGE_CORRUPT",
             Self::Decoder(_) => "OUT_OF_MEMORY",
             Self::Write { .. } => "WRITE_FAILED",
             Self::Read { .. } => "READ_FAILED",

@@ -13,6 +13,7 @@ use std::{
 
 use bty_disk::device::Target;
 use bty_image::{
+    container::chunk_value,
     import::{self, import},
     source::open_stream,
 };
@@ -276,6 +277,56 @@ impl Supply for Plenty {
 
     fn fetched_bytes(&self) -> u64 {
         0
+    }
+}
+
+/// One piece that is said to be a hole.
+struct Hole(Option<Piece>);
+
+impl Supply for Hole {
+    fn chunk_bytes(&self) -> u32 {
+        64 * 1024
+    }
+
+    fn raw_bytes(&self) -> Option<u64> {
+        None
+    }
+
+    fn id(&self) -> Option<ImageId> {
+        None
+    }
+
+    fn next_piece(&mut self) -> Result<Option<Piece>, SupplyError> {
+        Ok(self.0.take())
+    }
+
+    fn fetched_bytes(&self) -> u64 {
+        0
+    }
+}
+
+#[test]
+fn a_hole_that_is_none_is_found_with_and_without_reading_back() {
+    let (zeros, ones) = (vec![0; 64 * 1024], vec![1; 64 * 1024]);
+    let values = |lie: u64| -> Vec<[u8; 32]> {
+        let value = |number| {
+            let bytes = if number == lie { &ones } else { &zeros };
+            chunk_value(bytes, number * 64 * 1024, false)
+        };
+        (0..4).map(value).collect()
+    };
+    for (lie, readback) in [(9, true), (9, false), (2, true), (2, false)] {
+        let mut supply = Hole(Some(Piece {
+            number: 0,
+            raw_offset: 0,
+            raw_bytes: 4 * 64 * 1024,
+            is_whole_disk: false,
+            payload: Payload::Hole(values(lie)),
+        }));
+        let disk = Fake::new(4 << 20, 512, None);
+        let options = Options { readback, ..Options::default() };
+        let outcome = flash(&mut supply, &disk, &options, &AtomicBool::new(false), &|_| {});
+        assert_eq!(outcome.is_ok(), lie == 9, "readback {readback}: {outcome:?}");
     }
 }
 

@@ -75,6 +75,9 @@ impl Written {
 /// What the workers share.
 struct Shop<'a> {
     target: &'a dyn Target,
+    chunk_bytes: u64,
+    /// Whether the disk is read back in the end, which finds a hole that is none.
+    readback: bool,
     written: Mutex<Written>,
     failed: Mutex<Option<FlashError>>,
     /// Set when any failed: nobody begins anything more.
@@ -99,6 +102,8 @@ pub(super) fn write_all(
     let chunk_bytes = u64::from(supply.chunk_bytes());
     let shop = Shop {
         target,
+        chunk_bytes,
+        readback: options.readback,
         written: Mutex::new(Written { chunk_bytes, ..Written::default() }),
         failed: Mutex::new(None),
         stop: AtomicBool::new(false),
@@ -181,7 +186,12 @@ impl Shop<'_> {
         let Piece { number, raw_offset, raw_bytes, is_whole_disk, payload } = piece;
         let size = usize::try_from(raw_bytes).unwrap_or_default();
         let value = match payload {
-            Payload::Hole(values) => return self.zero(number, raw_offset, raw_bytes, &values),
+            Payload::Hole(values) => {
+                if !self.readback {
+                    self.verify_hole(number, raw_offset, raw_bytes, is_whole_disk, &values)?;
+                }
+                return self.zero(number, raw_offset, raw_bytes, &values);
+            }
             Payload::Frame(chunk, frame) => {
                 decoder.decode(&chunk, &frame, buffer)?;
                 chunk.value
@@ -214,6 +224,28 @@ impl Shop<'_> {
             written.stored_bytes += raw_bytes;
         }
         self.meter.advance(raw_bytes);
+        Ok(())
+    }
+
+    /// An error unless every chunk has the value of zeros.
+    fn verify_hole(
+        &self,
+        first: u64,
+        raw_offset: u64,
+        raw_bytes: u64,
+        is_whole_disk: bool,
+        values: &[[u8; 32]],
+    ) -> Result<(), FlashError> {
+        let zeros = vec![0; usize::try_from(self.chunk_bytes.min(raw_bytes)).unwrap_or_default()];
+        let end = raw_offset + raw_bytes;
+        for (number, value) in (first..).zip(values) {
+            let raw_offset = raw_offset + (number - first) * self.chunk_bytes;
+            let size = usize::try_from(end - raw_offset).unwrap_or(usize::MAX).min(zeros.len());
+            let zeros = zeros.get(..size).unwrap_or_default();
+            if chunk_value(zeros, raw_offset, is_whole_disk) != *value {
+                return Err(FlashError::NoHole { number, raw_offset });
+            }
+        }
         Ok(())
     }
 
