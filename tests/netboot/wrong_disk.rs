@@ -40,6 +40,10 @@ fn is_refused(
         let content = fs::read(&disk.file).context("reading a disk")?;
         ensure!(content.iter().all(|&byte| byte == OLD), "{} was written to", disk.serial);
     }
+    // The record holds both logs, so that nobody has to stand before the machine.
+    let logs = [text(&run, "/failure/agent_log")?, text(&run, "/failure/kernel_log")?];
+    ensure!(logs[0].contains("failed: "), "the agent's log says nothing of it: {}", logs[0]);
+    ensure!(logs[1].contains("Linux version"), "no kernel's log: {}", logs[1]);
     // It says so itself, and stays where a person can see it.
     machine.wait_for("waiting: ", STEP)?;
     ensure!(!machine.console().has(LOGIN_PROMPT)?, "it booted something");

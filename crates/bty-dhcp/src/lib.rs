@@ -15,7 +15,6 @@ mod metrics;
 mod server;
 mod service;
 mod settings;
-mod socket;
 
 use std::sync::Arc;
 

@@ -2,13 +2,16 @@
 
 use std::{
     io,
-    net::Ipv4Addr,
+    net::{Ipv4Addr, SocketAddrV4},
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
-use bty_service::{BootLink, Context, RunError};
+use bty_service::{
+    BootLink, Context, RunError,
+    datagram::{Arrival, DatagramSocket, Departure},
+};
 use tokio::{sync::mpsc, task::spawn_blocking, time::timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -24,11 +27,12 @@ use crate::{
     log::{self, LogLines},
     metrics::Counters,
     settings::Settings,
-    socket::{Arrival, ServerSocket},
 };
 
 /// Longer datagrams are cut off, which the engine takes for malformed.
 const BUFFER_BYTES: usize = 4097;
+/// Room for packets that arrive while we are busy: a whole rack may be switched on at once.
+const ROOM_BYTES: usize = 4 << 20;
 /// How often an idle loop turns, for the watchdog.
 const TURN: Duration = Duration::from_secs(1);
 /// Errors of a socket in a row after which it is given up.
@@ -83,7 +87,7 @@ struct Core {
 #[derive(Debug)]
 struct Job {
     changes: Vec<LeaseChange>,
-    reply: Option<(Arc<ServerSocket>, Reply)>,
+    reply: Option<(Arc<DatagramSocket>, Reply)>,
 }
 
 /// Starts to serve; gives the line of status too.
@@ -159,10 +163,13 @@ fn listen(
 ) -> Result<(), RunError> {
     let mut sockets = Vec::new();
     for socket in given {
-        sockets.push(ServerSocket::adopt(socket)?);
+        sockets.push(DatagramSocket::adopt(socket, ROOM_BYTES)?);
     }
     if sockets.is_empty() {
-        sockets.push(ServerSocket::bind(port).map_err(|source| BindError { port, source })?);
+        let address = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port.number());
+        // Another DHCP server on this host may have the port too, if it shares it.
+        let bound = DatagramSocket::bind(address, true, ROOM_BYTES);
+        sockets.push(bound.map_err(|source| BindError { port, source })?);
     }
     let name = match port {
         ServerPort::Dhcp => "port 67",
@@ -214,7 +221,7 @@ impl Shared {
 
     async fn take(
         &self,
-        socket: &Arc<ServerSocket>,
+        socket: &Arc<DatagramSocket>,
         port: ServerPort,
         arrival: &Arrival,
         datagram: &[u8],
@@ -305,8 +312,10 @@ impl Shared {
         }
     }
 
-    async fn send(&self, socket: &ServerSocket, reply: &Reply) {
-        if let Err(problem) = socket.send(reply).await {
+    async fn send(&self, socket: &DatagramSocket, reply: &Reply) {
+        let departure =
+            Departure { to: reply.destination, local: reply.source, interface: reply.interface };
+        if let Err(problem) = socket.send(&departure, &reply.bytes).await {
             self.counters.unsent.inc();
             tracing::warn!(peer = %reply.destination, err = %problem, "an answer could not be sent");
         }

@@ -4,10 +4,12 @@
 //! ([`config`]); logs to the journal or the terminal; sockets from systemd or its own ([`Sockets`]); readiness and watchdog;
 //! a shutdown that drains ([`Context::shutdown`]); owned tasks ([`Context::spawn`]); the two gRPC doors with health,
 //! reflection and the admin service ([`door`]); metrics; and, for the daemons on the boot path, what machines are told
-//! ([`BootLink`]), whose address one is ([`neighbours`]), and how to serve a folder to strangers ([`open_beneath`]). It knows nothing
+//! ([`BootLink`]), whose address one is ([`neighbours`]), and how to answer a datagram from where it came to ([`datagram`]), and how to serve
+//! a folder to strangers ([`open_beneath`]). It knows nothing
 //! of netboot, images or disks.
 
 pub mod config;
+pub mod datagram;
 pub mod door;
 pub mod neighbours;
 

@@ -11,7 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bty_service::{Context, RunError};
+use bty_service::{
+    Context, RunError,
+    datagram::{Arrival, DatagramSocket, Departure},
+};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -20,11 +23,12 @@ use crate::{
     engine::packet::{self, ErrorCode, Incoming, ReadRequest, Unreadable},
     session::{Session, Shared},
     settings::Settings,
-    socket::{Arrival, RequestSocket},
 };
 
 /// Longer requests are cut off, and then refused.
 const BUFFER_BYTES: usize = 2048;
+/// Room for requests that arrive while we are busy: hundreds of machines may be switched on at once.
+const ROOM_BYTES: usize = 1 << 20;
 /// How often an idle loop turns, for the watchdog.
 const TURN: Duration = Duration::from_secs(1);
 /// Errors of the socket in a row after which it is given up.
@@ -46,6 +50,14 @@ struct BindError {
     source: io::Error,
 }
 
+/// Answers from the address that was asked. An answer that can't be sent is lost, as any datagram may be.
+pub(crate) fn reply(socket: &DatagramSocket, arrival: &Arrival, datagram: &[u8]) {
+    let departure = Departure { to: arrival.from, local: arrival.local, interface: None };
+    if let Err(problem) = socket.try_send(&departure, datagram) {
+        tracing::debug!(peer = %arrival.from, err = %problem, "an answer could not be sent");
+    }
+}
+
 /// Begins to take requests, and says on which addresses.
 pub(crate) fn start(
     context: &Context<Settings>,
@@ -53,12 +65,12 @@ pub(crate) fn start(
 ) -> Result<Vec<String>, RunError> {
     let mut sockets = Vec::new();
     for socket in context.sockets.take("tftp") {
-        sockets.push(RequestSocket::adopt(socket)?);
+        sockets.push(DatagramSocket::adopt(socket, ROOM_BYTES)?);
     }
     if sockets.is_empty() {
         let address = context.settings.listen;
-        let bound = RequestSocket::bind(address).map_err(|source| BindError { address, source })?;
-        sockets.push(bound);
+        let bound = DatagramSocket::bind(address, false, ROOM_BYTES);
+        sockets.push(bound.map_err(|source| BindError { address, source })?);
     }
     let seats = Seats::default();
     let mut addresses = Vec::new();
@@ -80,7 +92,7 @@ pub(crate) fn start(
 struct Listener {
     context: Context<Settings>,
     shared: Arc<Shared>,
-    socket: Arc<RequestSocket>,
+    socket: Arc<DatagramSocket>,
     seats: Seats,
     rates: Rates,
     warned_at: Option<Instant>,
@@ -122,7 +134,8 @@ impl Listener {
         if incoming == Err(Unreadable::NotARequest) {
             return self.shared.counters.refuse("not_a_request");
         }
-        if arrival.to_many {
+        // The header's address is none of ours: a broadcast or multicast one.
+        if arrival.to != arrival.local {
             // RFC 1123 §4.2.3.4: a request to a broadcast address is ignored.
             return self.shared.counters.refuse("broadcast");
         }
@@ -135,13 +148,13 @@ impl Listener {
                 self.shared.counters.refuse("write");
                 tracing::info!(peer = %arrival.from, "a write was refused");
                 let error = packet::error(ErrorCode::ACCESS, "this server is read-only");
-                self.socket.reply(arrival, &error);
+                reply(&self.socket, arrival, &error);
             }
             Err(problem) => {
                 self.shared.counters.refuse("malformed");
                 tracing::debug!(peer = %arrival.from, err = %problem, "a request was refused");
                 let error = packet::error(ErrorCode::ILLEGAL, &problem.to_string());
-                self.socket.reply(arrival, &error);
+                reply(&self.socket, arrival, &error);
             }
         }
     }

@@ -14,7 +14,11 @@ use bty_api::{
     tftp::v1::{Outcome as Ending, Transfer as Wire},
     types::v1::{BootPath, Stage},
 };
-use bty_service::{BootLink, neighbours};
+use bty_service::{
+    BootLink,
+    datagram::{Arrival, DatagramSocket},
+    neighbours,
+};
 use tokio::{task::spawn_blocking, time::sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -27,10 +31,10 @@ use crate::{
     file_name::FileName,
     folder::{Content, Folder, OpenError},
     history::{History, Record},
-    listener::Seat,
+    listener::{Seat, reply},
     metrics::{Counters, OutcomeLabels},
     settings::Settings,
-    socket::{Arrival, RequestSocket, TransferSocket, path_mtu_bytes},
+    socket::{TransferSocket, path_mtu_bytes},
 };
 
 /// What a client sends during a transfer is short; what is longer is cut off.
@@ -59,7 +63,7 @@ pub(crate) struct Shared {
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) socket: Arc<RequestSocket>,
+    pub(crate) socket: Arc<DatagramSocket>,
     pub(crate) arrival: Arrival,
     pub(crate) request: ReadRequest,
     pub(crate) seat: Seat,
@@ -111,7 +115,7 @@ impl Session {
             Ok(content) => content,
             Err(problem) => return self.refuse_file(name, &problem),
         };
-        let (local, peer) = (self.arrival.to, self.arrival.from);
+        let (local, peer) = (self.arrival.local, self.arrival.from);
         let mtu_bytes = path_mtu_bytes(local, peer).unwrap_or(USUAL_MTU_BYTES);
         let limits = self.shared.settings.limits();
         let terms = negotiate(&self.request, content.size_bytes(), mtu_bytes, limits);
@@ -132,7 +136,7 @@ impl Session {
     }
 
     fn refuse(&self, code: ErrorCode, text: &str) {
-        self.socket.reply(&self.arrival, &packet::error(code, text));
+        reply(&self.socket, &self.arrival, &packet::error(code, text));
     }
 
     fn refuse_file(&self, name: &FileName, problem: &OpenError) -> End {

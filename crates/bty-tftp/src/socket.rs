@@ -1,118 +1,22 @@
-//! The UDP sockets: the one that takes requests, and one for each transfer.
+//! The UDP socket of a transfer.
 
 use std::{
-    io::{self, IoSlice, IoSliceMut},
+    io::{self, IoSlice},
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
-    os::fd::{AsRawFd, OwnedFd},
+    os::fd::AsRawFd,
 };
 
 use nix::{
     errno::Errno,
-    libc,
-    sys::socket::{
-        ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn, getsockopt, recvmsg, sendmsg,
-        setsockopt, sockopt,
-    },
+    sys::socket::{ControlMessage, MsgFlags, SockaddrIn, getsockopt, sendmsg, sockopt},
 };
 use rustix::net::sockopt::{Ipv4PathMtuDiscovery, set_ip_mtu_discover};
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{io::Interest, net::UdpSocket};
 
-/// Room for requests that arrive while we are busy: hundreds of machines may be switched on at once.
-const RECEIVE_BUFFER_BYTES: usize = 1 << 20;
 /// The most datagrams that the kernel takes in one call (`UDP_MAX_SEGMENTS`).
 const MAX_SEGMENTS: usize = 64;
 /// The most bytes that the kernel takes in one call: the largest UDP payload over IPv4.
 const MAX_CALL_BYTES: usize = 65507;
-
-/// The socket that takes requests.
-#[derive(Debug)]
-pub(crate) struct RequestSocket(UdpSocket);
-
-/// A datagram on the request socket.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Arrival {
-    /// Who sent it.
-    pub(crate) from: SocketAddrV4,
-    /// Our address that it was sent to.
-    pub(crate) to: Ipv4Addr,
-    /// It was sent to a broadcast or multicast address.
-    pub(crate) to_many: bool,
-    /// Its length.
-    pub(crate) length: usize,
-}
-
-impl RequestSocket {
-    /// Binds a socket of its own.
-    pub(crate) fn bind(address: SocketAddrV4) -> io::Result<Self> {
-        let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
-        socket.bind(&SocketAddr::from(address).into())?;
-        Self::prepare(socket)
-    }
-
-    /// Takes a socket that systemd has bound.
-    pub(crate) fn adopt(socket: OwnedFd) -> io::Result<Self> {
-        Self::prepare(socket.into())
-    }
-
-    fn prepare(socket: Socket) -> io::Result<Self> {
-        socket.set_nonblocking(true)?;
-        // More than the system allows is cut to what it allows.
-        socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
-        setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
-        Ok(Self(UdpSocket::from_std(socket.into())?))
-    }
-
-    /// Where it listens.
-    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
-    }
-
-    /// Waits for a datagram and puts it into `buffer`; what doesn't fit is cut off.
-    pub(crate) async fn receive(&self, buffer: &mut [u8]) -> io::Result<Arrival> {
-        self.0.async_io(Interest::READABLE, || self.try_receive(buffer)).await
-    }
-
-    fn try_receive(&self, buffer: &mut [u8]) -> io::Result<Arrival> {
-        let mut control = nix::cmsg_space!(libc::in_pktinfo);
-        let mut parts = [IoSliceMut::new(buffer)];
-        let socket = self.0.as_raw_fd();
-        let message =
-            recvmsg::<SockaddrIn>(socket, &mut parts, Some(&mut control), MsgFlags::empty())?;
-        let from = message.address.map(SocketAddrV4::from);
-        let info = message.cmsgs()?.find_map(|control| match control {
-            ControlMessageOwned::Ipv4PacketInfo(info) => Some(info),
-            _ => None,
-        });
-        let (Some(from), Some(info)) = (from, info) else {
-            return Err(io::Error::other("the kernel does not say where a datagram comes from"));
-        };
-        // ip(7): spec_dst is ours, addr is what the header says.
-        let to = Ipv4Addr::from(u32::from_be(info.ipi_spec_dst.s_addr));
-        let to_many = info.ipi_addr.s_addr != info.ipi_spec_dst.s_addr;
-        Ok(Arrival { from, to, to_many, length: message.bytes })
-    }
-
-    /// Answers from the address that was asked. An answer that can't be sent is lost, as any datagram may be.
-    pub(crate) fn reply(&self, arrival: &Arrival, datagram: &[u8]) {
-        let address = |address: Ipv4Addr| libc::in_addr { s_addr: u32::from(address).to_be() };
-        let info = libc::in_pktinfo {
-            ipi_ifindex: 0,
-            ipi_spec_dst: address(arrival.to),
-            ipi_addr: address(Ipv4Addr::UNSPECIFIED),
-        };
-        let sent = sendmsg(
-            self.0.as_raw_fd(),
-            &[IoSlice::new(datagram)],
-            &[ControlMessage::Ipv4PacketInfo(&info)],
-            MsgFlags::MSG_DONTWAIT,
-            Some(&SockaddrIn::from(arrival.from)),
-        );
-        if let Err(problem) = sent {
-            tracing::debug!(peer = %arrival.from, err = %problem, "an answer could not be sent");
-        }
-    }
-}
 
 /// The socket of one transfer: a port of its own (RFC 1350 §4), on the address that was asked.
 #[derive(Debug)]

@@ -1,15 +1,14 @@
 //! Boot scripts a second with a thousand machines: bty-httpd on one core, beside nginx on the same core with a file of that size.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, path::Path};
 
 use anyhow::{Context, Result, ensure};
 use bty_testkit::{
     appliance::{Appliance, ApplianceSpec, DhcpMode},
-    child::{Child, Program},
-    wait,
+    child::Program,
 };
 
-use super::{Figure, median};
+use super::{Figure, median, nginx};
 
 const MACHINES: u32 = 1000;
 /// Where the server runs; wrk gets the other core.
@@ -53,7 +52,11 @@ pub(super) fn measure(binaries: &Path, live: &Path, runs: u32) -> Result<Figure>
     let first = "http://10.77.0.1/boot/script?mac=52-54-00-78-00-00&via=pxe&platform=efi&tries=1";
     let sample = appliance.server().program("curl").args(["-sf", first]).run()?;
     ensure!(sample.contains("/live/vmlinuz"), "no script that boots the live system: {sample}");
-    let _nginx = nginx(&appliance, &folder.join("nginx"), &sample)?;
+    let peer_folder = folder.join("nginx");
+    fs::create_dir_all(&peer_folder).context("making nginx's folder")?;
+    fs::write(peer_folder.join("script"), &sample).context("writing nginx's file")?;
+    let everywhere = "location / { try_files /script =404; }";
+    let _nginx = nginx::start(&appliance, &peer_folder, NGINX_PORT, everywhere, Some(SERVER_CORE))?;
 
     let (mut ours, mut peers) = (Vec::new(), Vec::new());
     for _ in 0..runs {
@@ -70,33 +73,6 @@ pub(super) fn measure(binaries: &Path, live: &Path, runs: u32) -> Result<Figure>
         peer_is: "nginx, one worker, a static file of that size",
         ratio: ours / peer,
     })
-}
-
-/// One worker on the server's core that gives this text for every path.
-fn nginx(appliance: &Appliance, folder: &Path, text: &str) -> Result<Child> {
-    fs::create_dir_all(folder).context("making nginx's folder")?;
-    fs::write(folder.join("script"), text).context("writing nginx's file")?;
-    let at = folder.display();
-    let configuration = format!(
-        "daemon off; master_process off; pid {at}/pid; error_log {at}/error.log;\n\
-         events {{ worker_connections 1024; }}\n\
-         http {{ access_log off; keepalive_requests 1000000000; sendfile on; tcp_nopush on;\n\
-         client_body_temp_path {at}; proxy_temp_path {at}; fastcgi_temp_path {at}; uwsgi_temp_path {at}; scgi_temp_path {at};\n\
-         server {{ listen 10.77.0.1:{NGINX_PORT}; root {at}; location / {{ try_files /script =404; }} }} }}\n"
-    );
-    let file = folder.join("nginx.conf");
-    fs::write(&file, configuration).context("writing nginx.conf")?;
-    let nginx = appliance
-        .server()
-        .program("taskset")
-        .args(["-c", SERVER_CORE, "nginx", "-c"])
-        .arg(&file)
-        .spawn(&folder.join("log"))?;
-    let url = format!("http://10.77.0.1:{NGINX_PORT}/boot/script");
-    wait::until_true("nginx to answer", Duration::from_secs(10), || {
-        Ok(appliance.server().program("curl").args(["-sf", &url]).output()?.status.success())
-    })?;
-    Ok(nginx)
 }
 
 fn requests_per_second(appliance: &Appliance, url: &str, script: &Path) -> Result<f64> {

@@ -13,12 +13,11 @@ use bty_testkit::vm::DirectKernel;
 use bty_testkit::{
     Firmware, Machine,
     appliance::{Appliance, ApplianceSpec, DhcpMode},
-    child::Child,
     wait,
 };
 use xshell::Shell;
 
-use super::{Figure, median, reference};
+use super::{Figure, median, nginx, reference};
 
 const IMAGE_BYTES: usize = 64 << 20;
 /// Where the disk is looked at: a chunk is larger.
@@ -42,7 +41,7 @@ pub(super) fn measure(shell: &Shell, binaries: &Path, live: &Path, runs: u32) ->
     let packed = image(shell, &folder)?;
     appliance.import(&packed, "bench")?;
     let initramfs = reference::build(shell, &folder)?;
-    let _server = serve(&appliance, &folder)?;
+    let _server = nginx::start(&appliance, &folder, PORT, "", None)?;
 
     let (mut ours, mut peers) = (Vec::new(), Vec::new());
     for run in 0..runs {
@@ -101,31 +100,6 @@ fn image(shell: &Shell, folder: &Path) -> Result<PathBuf> {
     let packed = folder.join("image.zst");
     xshell::cmd!(shell, "zstd -q -3 -f {raw} -o {packed}").run()?;
     Ok(packed)
-}
-
-/// Gives the packed image to the reference, by nginx.
-fn serve(appliance: &Appliance, folder: &Path) -> Result<Child> {
-    let at = folder.display();
-    let configuration = format!(
-        "daemon off; master_process off; pid {at}/nginx.pid; error_log {at}/nginx-error.log;\n\
-         events {{ }}\n\
-         http {{ access_log off; sendfile on;\n\
-         client_body_temp_path {at}; proxy_temp_path {at}; fastcgi_temp_path {at}; uwsgi_temp_path {at}; scgi_temp_path {at};\n\
-         server {{ listen 10.77.0.1:{PORT}; root {at}; }} }}\n"
-    );
-    let file = folder.join("reference.conf");
-    fs::write(&file, configuration).context("writing nginx.conf")?;
-    let nginx = appliance
-        .server()
-        .program("nginx")
-        .arg("-c")
-        .arg(&file)
-        .spawn(&folder.join("nginx.log"))?;
-    let url = format!("http://10.77.0.1:{PORT}/image.zst");
-    wait::until_true("nginx to answer", Duration::from_secs(10), || {
-        Ok(appliance.server().program("curl").args(["-sfI", &url]).output()?.status.success())
-    })?;
-    Ok(nginx)
 }
 
 /// The kernel's command line as the machine's boot script has it.

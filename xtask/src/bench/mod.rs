@@ -4,6 +4,7 @@
 
 mod boot_scripts;
 mod first_byte;
+mod nginx;
 mod reference;
 
 use anyhow::Result;
