@@ -9,6 +9,7 @@ pub mod supply;
 mod agent;
 mod command;
 mod daemon;
+mod drivers;
 mod target;
 mod wire;
 

@@ -22,8 +22,8 @@ use super::{Figure, median, nginx, reference};
 const IMAGE_BYTES: usize = 64 << 20;
 /// Where the disk is looked at: a chunk is larger.
 const STRIDE_BYTES: usize = 64 << 10;
-/// The first line of any kernel. Early, because the serial console comes up later.
-const KERNEL_STARTS: &str = "Linux version";
+/// What Debian's kernel prints before it has unpacked itself. Early, because the serial console comes up later.
+const KERNEL_STARTS: &str = "KASLR using";
 const EARLY: &str = "earlyprintk=serial,ttyS0,115200";
 const PORT: u16 = 8098;
 const PATIENCE: Duration = Duration::from_mins(3);

@@ -34,9 +34,7 @@ pub(super) fn tree(
         .context("copying busybox")?;
     let applets =
         cmd!(shell, "{busybox} --list").quiet().read().context("asking busybox for its applets")?;
-    for needed in
-        ["sh", "mount", "modprobe", "udhcpc", "wget", "ip", "usleep", "reboot", "find", "xargs"]
-    {
+    for needed in ["sh", "mount", "udhcpc", "wget", "ip", "usleep", "reboot"] {
         ensure!(applets.lines().any(|applet| applet == needed), "this busybox has no {needed}");
     }
     for applet in applets.lines().filter(|applet| *applet != "busybox") {
@@ -98,14 +96,14 @@ fn modules_tree(
         .quiet()
         .run()
         .context("running depmod (package kmod)")?;
-    // busybox reads the text lists; the binary ones are kmod's.
+    // The agent reads the text lists; the binary ones are kmod's.
     for entry in fs::read_dir(&into)? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "bin") {
             fs::remove_file(path)?;
         }
     }
-    for done in ["modules.builtin.modinfo", "modules.order"] {
+    for done in ["modules.builtin.modinfo", "modules.order", "modules.symbols"] {
         fs::remove_file(into.join(done))?;
     }
     Ok(())

@@ -41,6 +41,11 @@ enum Verb {
     Write(WriteArguments),
     /// Run as the agent of a netbooted machine; reads /proc/cmdline.
     Agent,
+    /// Load the drivers of what is there and of what comes, in the live system.
+    Drivers {
+        /// Made once the drivers of what is there are loaded.
+        ready: PathBuf,
+    },
     /// Run as the daemon for disks docked to this machine; see serve --help.
     #[command(disable_help_flag = true, disable_version_flag = true)]
     Serve {
@@ -101,6 +106,9 @@ pub(crate) fn main() -> ExitCode {
         Verb::Disks { output } => disks::run(output),
         Verb::Write(arguments) => write::run(&arguments),
         Verb::Agent => return crate::agent::main(),
+        Verb::Drivers { ready } => crate::drivers::run(&ready).map_err(|problem| {
+            Failure::new(ErrorKind::Internal, format!("loading drivers: {problem}"))
+        }),
         Verb::Serve { rest } => {
             let name = PathBuf::from("bty-flasher serve").into_os_string();
             return bty_service::main_with::<crate::daemon::Flasher>(
