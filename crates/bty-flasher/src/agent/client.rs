@@ -16,7 +16,7 @@ use tonic::{
     metadata::{Ascii, MetadataValue},
     transport::{Channel, Endpoint, Uri},
 };
-use tower::service_fn;
+use tower::{ServiceExt as _, service_fn};
 
 use super::{parameters::Parameters, pin};
 
@@ -29,6 +29,7 @@ const KEEPALIVE: Duration = Duration::from_secs(10);
 /// A connection to the server.
 #[derive(Debug, Clone)]
 pub(super) struct Client {
+    channel: Channel,
     service: AgentServiceClient<Channel>,
     token: String,
 }
@@ -58,7 +59,13 @@ impl Client {
             .http2_keep_alive_interval(KEEPALIVE)
             .keep_alive_while_idle(true)
             .connect_with_connector_lazy(connect);
-        Ok(Self { service: AgentServiceClient::new(channel), token: parameters.token.clone() })
+        let service = AgentServiceClient::new(channel.clone());
+        Ok(Self { channel, service, token: parameters.token.clone() })
+    }
+
+    /// Connects now; the first call is what says whether it went well.
+    pub(super) async fn connect(&self) {
+        let _ = self.channel.clone().ready().await;
     }
 
     /// Checks in, and keeps the session's token.

@@ -12,6 +12,7 @@ mod say;
 mod work;
 
 use std::{
+    path::Path,
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -33,13 +34,16 @@ use say::Say;
 const GIVE_UP: Duration = Duration::from_mins(10);
 /// Between tries while the server is away.
 const RETRY: Duration = Duration::from_secs(3);
+/// Between looks whether drivers are loaded.
+const LOOK_FOR_DRIVERS: Duration = Duration::from_millis(10);
 /// Between looks for disks that may still be coming up.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// The shortest and the longest wait of a machine that is held.
 const HOLD: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 
-/// Runs the agent. When it returns, the machine is to be restarted; the code says whether all went well.
-pub(crate) fn main() -> ExitCode {
+/// Runs the agent; `drivers` is a file that is made when drivers are loaded. When it returns, the machine is to be restarted; the
+/// code says whether all went well.
+pub(crate) fn main(drivers: Option<&Path>) -> ExitCode {
     let say = Say::new();
     let parameters = match Parameters::from_kernel() {
         Ok(parameters) => parameters,
@@ -55,7 +59,7 @@ pub(crate) fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(run(&parameters, &say)) {
+    match runtime.block_on(run(&parameters, drivers, &say)) {
         Ok(()) => {
             say.line("done, restarting");
             ExitCode::SUCCESS
@@ -68,8 +72,10 @@ pub(crate) fn main() -> ExitCode {
 }
 
 /// Until the machine is to be restarted.
-async fn run(parameters: &Parameters, say: &Say) -> Result<(), String> {
+async fn run(parameters: &Parameters, drivers: Option<&Path>, say: &Say) -> Result<(), String> {
     let mut client = Client::new(parameters)?;
+    // The handshake takes a small processor a while, and drivers wait for their devices.
+    tokio::join!(client.connect(), wait_for(drivers));
     loop {
         let answer = check_in(&mut client, say).await?;
         match answer.plan {
@@ -80,14 +86,6 @@ async fn run(parameters: &Parameters, say: &Say) -> Result<(), String> {
                 ));
                 let run_id = plan.run_id.clone();
                 let outcome = work::flash(plan, parameters, &client, say).await;
-                let done = match &outcome {
-                    Outcome::Flashed(record) => format!("the disk holds {}", record.proved_id),
-                    Outcome::Failed(failure) => {
-                        format!("failed: {}: {}", failure.reason, failure.message)
-                    }
-                    Outcome::Inventoried(_) => String::new(),
-                };
-                say.line(&done);
                 if finish(&mut client, run_id, outcome, say).await? {
                     return Ok(());
                 }
@@ -117,6 +115,14 @@ async fn run(parameters: &Parameters, say: &Say) -> Result<(), String> {
                     .into(),
             ),
         }
+    }
+}
+
+/// Waits until the file is there, for as long as disks may take to show up.
+async fn wait_for(drivers: Option<&Path>) {
+    let Some(file) = drivers else { return };
+    while !file.exists() && !say::is_settled() {
+        tokio::time::sleep(LOOK_FOR_DRIVERS).await;
     }
 }
 

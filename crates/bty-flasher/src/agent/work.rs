@@ -75,13 +75,20 @@ pub(super) async fn flash(
         }),
     };
     match outcome {
-        Ok(record) => Outcome::Flashed(wire::record(&record)),
-        Err(Failed { reason, message }) => Outcome::Failed(RunFailure {
-            reason: reason.to_owned(),
-            message,
-            agent_log: say.log(),
-            kernel_log: kernel_log::tail(),
-        }),
+        Ok(record) => {
+            say.line(&format!("the disk holds {}", record.id));
+            Outcome::Flashed(wire::record(&record))
+        }
+        Err(Failed { reason, message }) => {
+            // Before the log is taken, which is to say it too.
+            say.line(&format!("failed: {reason}: {message}"));
+            Outcome::Failed(RunFailure {
+                reason: reason.to_owned(),
+                message,
+                agent_log: say.log(),
+                kernel_log: kernel_log::tail(),
+            })
+        }
     }
 }
 

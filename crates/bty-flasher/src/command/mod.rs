@@ -40,7 +40,12 @@ enum Verb {
     /// Write an image to a disk, and prove that it is there.
     Write(WriteArguments),
     /// Run as the agent of a netbooted machine; reads /proc/cmdline.
-    Agent,
+    Agent {
+        /// Wait for this file, which says that drivers are loaded, before the
+        /// hardware is reported.
+        #[arg(long, value_name = "FILE")]
+        drivers: Option<PathBuf>,
+    },
     /// Load the drivers of what is there and of what comes, in the live system.
     Drivers {
         /// Made once the drivers of what is there are loaded.
@@ -105,7 +110,7 @@ pub(crate) fn main() -> ExitCode {
     let outcome = match Arguments::parse().verb {
         Verb::Disks { output } => disks::run(output),
         Verb::Write(arguments) => write::run(&arguments),
-        Verb::Agent => return crate::agent::main(),
+        Verb::Agent { drivers } => return crate::agent::main(drivers.as_deref()),
         Verb::Drivers { ready } => crate::drivers::run(&ready).map_err(|problem| {
             Failure::new(ErrorKind::Internal, format!("loading drivers: {problem}"))
         }),

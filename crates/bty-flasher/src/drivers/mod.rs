@@ -3,49 +3,87 @@
 //! busybox's modprobe reads and matches its text lists anew for each start, which takes an emulated processor two seconds and an
 //! Atom half a one; here they are read once. What is plugged in or found later, USB and disks behind a host that is still looking,
 //! is told by the kernel.
+//!
+//! All drivers look for their devices at the same time, beside the rest of the start: a SATA host looks at its empty ports for half
+//! a second, a network card takes three to find its link.
 
 mod index;
 mod uevent;
 
 use std::{
     collections::HashSet,
+    ffi::{CStr, CString},
     fs::{self, File},
     io,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError, mpsc},
+    thread,
 };
 
 use nix::{
     errno::Errno,
-    kmod::{ModuleInitFlags, finit_module},
+    kmod::{DeleteModuleFlags, delete_module, init_module},
 };
 
 use index::Index;
 use uevent::Uevents;
 
-/// Where the kernel shows devices.
-const DEVICES: &str = "/sys/devices";
-/// Deeper than any device hangs.
-const MOST_LEVELS: usize = 32;
+/// Where the kernel shows devices, by bus.
+const BUSES: &str = "/sys/bus";
+/// A small module that nothing needs.
+const FENCE: &str = "crc8";
+/// Any module takes it (kernel-parameters.txt): its load doesn't wait until its devices are found.
+const SIDE_BY_SIDE: &CStr = c"async_probe";
 
-/// Loads the drivers of all devices, makes the file `ready`, and goes on with what comes. Returns only where that fails.
+/// Loads the drivers of all devices, makes the file `ready` once those have found what they drive, and goes on with what comes.
+/// Returns only where that fails.
 pub(crate) fn run(ready: &Path) -> io::Result<()> {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
-    let folder = Path::new("/lib/modules").join(release.trim());
-    let mut loader = Loader::new(&folder)?;
+    let modules = Modules { folder: Path::new("/lib/modules").join(release.trim()) };
+    let loader = Arc::new(Mutex::new(Loader::new(modules.clone())?));
     // Heard from now on, so that nothing falls between looking and listening.
     let uevents = Uevents::open()?;
-    loader.load_for_all(Path::new(DEVICES));
-    fs::write(ready, "")?;
-    loop {
-        if let Some(alias) = uevents.next_modalias()? {
-            loader.load_for(&alias);
+    let (tell, outcomes) = mpsc::channel();
+    thread::spawn({
+        let (loader, ready, tell) = (Arc::clone(&loader), ready.to_owned(), tell.clone());
+        move || {
+            let outcome = settle(&loader, &modules).and_then(|()| fs::write(ready, ""));
+            let _ = tell.send(outcome);
         }
+    });
+    thread::spawn(move || {
+        let failed = loop {
+            match uevents.next_modalias() {
+                Ok(Some(alias)) => lock(&loader).load_for(&alias),
+                Ok(None) => {}
+                Err(problem) => break problem,
+            }
+        };
+        let _ = tell.send(Err(failed));
+    });
+    outcomes.into_iter().collect()
+}
+
+/// Buses bring new devices, so until a look after all were found shows no new one.
+fn settle(loader: &Mutex<Loader>, modules: &Modules) -> io::Result<()> {
+    let mut known = 0;
+    loop {
+        let now = lock(loader).load_for_all(Path::new(BUSES));
+        if now == known {
+            return Ok(());
+        }
+        known = now;
+        modules.wait_for_probes()?;
     }
+}
+
+fn lock(loader: &Mutex<Loader>) -> std::sync::MutexGuard<'_, Loader> {
+    loader.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What was loaded, and from where.
 struct Loader {
-    folder: PathBuf,
+    modules: Modules,
     index: Index,
     /// Modules that were tried, with or without success.
     tried: HashSet<String>,
@@ -54,26 +92,21 @@ struct Loader {
 }
 
 impl Loader {
-    fn new(folder: &Path) -> io::Result<Self> {
-        let read = |name: &str| fs::read_to_string(folder.join(name));
+    fn new(modules: Modules) -> io::Result<Self> {
+        let read = |name: &str| fs::read_to_string(modules.folder.join(name));
         let index =
             Index::parse(&read("modules.alias")?, &read("modules.dep")?, &read("modules.softdep")?);
-        Ok(Self { folder: folder.to_owned(), index, tried: HashSet::new(), seen: HashSet::new() })
+        Ok(Self { modules, index, tried: HashSet::new(), seen: HashSet::new() })
     }
 
-    /// Buses bring new devices, so until a round finds nothing new.
-    fn load_for_all(&mut self, devices: &Path) {
-        loop {
-            let before = self.seen.len();
-            let mut aliases = Vec::new();
-            collect(devices, 0, &mut aliases);
-            for alias in aliases {
-                self.load_for(&alias);
-            }
-            if self.seen.len() == before {
-                return;
-            }
+    /// Loads what drives the devices that are there, and gives how many sorts of devices have been seen so far.
+    fn load_for_all(&mut self, buses: &Path) -> usize {
+        let mut aliases = aliases(buses);
+        aliases.sort_by_key(|alias| Urgency::of(alias));
+        for alias in aliases {
+            self.load_for(&alias);
         }
+        self.seen.len()
     }
 
     fn load_for(&mut self, alias: &str) {
@@ -82,7 +115,7 @@ impl Loader {
         }
         for file in self.index.files_for(alias) {
             if self.tried.insert(file.clone())
-                && let Err(problem) = load(&self.folder.join(&file))
+                && let Err(problem) = self.modules.load(&file, SIDE_BY_SIDE)
             {
                 eprintln!("loading {file} for {alias}: {problem}");
             }
@@ -90,24 +123,88 @@ impl Loader {
     }
 }
 
-fn load(module: &Path) -> io::Result<()> {
-    match finit_module(File::open(module)?, c"", ModuleInitFlags::empty()) {
-        // It is there already.
-        Ok(()) | Err(Errno::EEXIST) => Ok(()),
-        Err(problem) => Err(problem.into()),
+/// The modules of the kernel that runs, each packed by itself.
+#[derive(Debug, Clone)]
+struct Modules {
+    folder: PathBuf,
+}
+
+impl Modules {
+    fn load(&self, file: &str, parameters: &CStr) -> io::Result<()> {
+        let packed = File::open(self.folder.join(format!("{file}.zst")))?;
+        match init_module(&zstd::decode_all(packed)?, parameters) {
+            // It is there already.
+            Ok(()) | Err(Errno::EEXIST) => Ok(()),
+            Err(problem) => Err(problem.into()),
+        }
+    }
+
+    /// Waits until no driver looks for its devices any more: a module that is loaded without [`SIDE_BY_SIDE`] waits for all
+    /// (`do_init_module` in kernel/module/main.c).
+    fn wait_for_probes(&self) -> io::Result<()> {
+        self.load(&format!("kernel/lib/{FENCE}.ko"), c"")?;
+        Ok(delete_module(&CString::new(FENCE)?, DeleteModuleFlags::O_NONBLOCK)?)
     }
 }
 
-/// The aliases of all devices beneath a folder of `/sys`.
-fn collect(folder: &Path, level: usize, aliases: &mut Vec<String>) {
-    let Ok(entries) = fs::read_dir(folder) else { return }; // The device has gone.
-    for entry in entries.filter_map(Result::ok) {
-        let Ok(kind) = entry.file_type() else { continue };
-        if kind.is_dir() && level < MOST_LEVELS {
-            collect(&entry.path(), level + 1, aliases);
-        } else if kind.is_file() && entry.file_name() == "modalias" {
-            let alias = fs::read_to_string(entry.path()).unwrap_or_default();
-            aliases.push(alias.trim_end().to_owned());
+/// The aliases of all devices.
+fn aliases(buses: &Path) -> Vec<String> {
+    let list = |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+    let devices = list(buses.to_owned()).flat_map(|bus| list(bus.path().join("devices")));
+    // Not all have one, and a device may go meanwhile.
+    let aliases =
+        devices.filter_map(|device| fs::read_to_string(device.path().join("modalias")).ok());
+    aliases.map(|alias| alias.trim_end().to_owned()).collect()
+}
+
+/// In which order drivers are loaded: what takes longest to find its devices, then what is needed next.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Urgency {
+    Disk,
+    Network,
+    Other,
+}
+
+impl Urgency {
+    /// By the base class of a PCI device, or the type of a virtio one.
+    fn of(alias: &str) -> Self {
+        let class = alias.starts_with("pci:").then(|| alias.split_once("bc")).flatten();
+        match class.and_then(|(_, class)| class.get(..2)) {
+            Some("01") => Self::Disk,
+            Some("02") => Self::Network,
+            _ if alias.starts_with("virtio:d00000001v") => Self::Network,
+            _ if alias.starts_with("virtio:d00000002v") => Self::Disk,
+            _ => Self::Other,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn disks_come_first_then_the_network() {
+        let mut aliases = [
+            "usb:v1D6Bp0002d0612dc09dsc00dp01ic09isc00ip00in00",
+            "virtio:d00000004v00001AF4",
+            "virtio:d00000001v00001AF4",
+            "pci:v00008086d00002922sv00001AF4sd00001100bc01sc06i01",
+            "pci:v00008086d000010D3sv00008086sd00000000bc02sc00i00",
+            "virtio:d00000002v00001AF4",
+        ];
+        aliases.sort_by_key(|alias| Urgency::of(alias));
+        let order = aliases.map(|alias| alias.get(..20).unwrap_or(alias));
+        assert_eq!(
+            order,
+            [
+                "pci:v00008086d000029",
+                "virtio:d00000002v000",
+                "virtio:d00000001v000",
+                "pci:v00008086d000010",
+                "usb:v1D6Bp0002d0612d",
+                "virtio:d00000004v000"
+            ]
+        );
     }
 }
