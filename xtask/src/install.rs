@@ -57,6 +57,11 @@ pub(crate) fn run(args: &InstallArgs) -> Result<()> {
     for document in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"] {
         copy(&source.join(document), &root.join("usr/share/doc/bty").join(document), 0o644)?;
     }
+    let docs = source.join("docs");
+    for file in files_below(&docs)? {
+        let relative = file.strip_prefix(&source).context("a file below its own folder")?;
+        copy(&file, &root.join("usr/share/doc/bty").join(relative), 0o644)?;
+    }
     install_live(&source.join("target/live"), &root.join("usr/lib/bty/live"))?;
     println!("installed below {}", root.display());
     Ok(())

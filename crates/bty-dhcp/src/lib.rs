@@ -31,7 +31,7 @@ pub struct Dhcp;
 impl Daemon for Dhcp {
     const NAME: &'static str = "dhcp";
     const PROGRAM: &'static str = "bty-dhcp";
-    const ABOUT: &'static str = "Tells machines that netboot where to boot from.";
+    const ABOUT: &'static str = "Tells machines that netboot where to boot from";
     type Settings = Settings;
 
     fn check(settings: &Settings) -> Result<(), String> {

@@ -174,6 +174,14 @@ fn is_interface(name: &str) -> bool {
 mod tests {
     use super::*;
 
+    #[test]
+    fn the_shipped_configuration_is_the_defaults() {
+        let shipped: toml::Table =
+            toml::from_str(include_str!("../../../deploy/bty.toml")).unwrap();
+        let defaults = toml::Value::try_from(Settings::default()).unwrap();
+        assert_eq!(shipped.get("dhcp"), Some(&defaults));
+    }
+
     fn subnet() -> SubnetSettings {
         SubnetSettings {
             interface: "eth1".into(),

@@ -56,7 +56,7 @@ pub(crate) struct Flasher;
 impl Daemon for Flasher {
     const NAME: &'static str = "flasher";
     const PROGRAM: &'static str = "bty-flasher";
-    const ABOUT: &'static str = "Writes disks that are docked to this machine.";
+    const ABOUT: &'static str = "Writes disks that are docked to this machine";
     type Settings = Settings;
 
     fn check(settings: &Settings) -> Result<(), String> {
@@ -178,4 +178,17 @@ fn step(event: Event) -> WriteDiskResponse {
         ..RunStep::default()
     };
     WriteDiskResponse { event: Some(write_disk_response::Event::Step(step)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shipped_configuration_is_the_defaults() {
+        let shipped: toml::Table =
+            toml::from_str(include_str!("../../../deploy/bty.toml")).unwrap();
+        let defaults = toml::Value::try_from(Settings::default()).unwrap();
+        assert_eq!(shipped.get("flasher"), Some(&defaults));
+    }
 }

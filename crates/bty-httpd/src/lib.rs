@@ -32,7 +32,7 @@ pub struct Httpd;
 impl Daemon for Httpd {
     const NAME: &'static str = "httpd";
     const PROGRAM: &'static str = "bty-httpd";
-    const ABOUT: &'static str = "Serves boot scripts, boot artefacts, images and the agents' API.";
+    const ABOUT: &'static str = "Serves boot scripts, boot artefacts, images and the agents' API";
     type Settings = Settings;
 
     fn check(settings: &Settings) -> Result<(), String> {

@@ -55,3 +55,16 @@ impl Settings {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shipped_configuration_is_the_defaults() {
+        let shipped: toml::Table =
+            toml::from_str(include_str!("../../../deploy/bty.toml")).unwrap();
+        let defaults = toml::Value::try_from(Settings::default()).unwrap();
+        assert_eq!(shipped.get("httpd"), Some(&defaults));
+    }
+}

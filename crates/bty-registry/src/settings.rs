@@ -144,6 +144,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_shipped_configuration_is_the_defaults() {
+        let shipped: toml::Table =
+            toml::from_str(include_str!("../../../deploy/bty.toml")).unwrap();
+        let defaults = toml::Value::try_from(Settings::default()).unwrap();
+        assert_eq!(shipped.get("registry"), Some(&defaults));
+    }
+
+    #[test]
     fn the_defaults_are_fine() {
         assert_eq!(Settings::default().check(), Ok(()));
     }

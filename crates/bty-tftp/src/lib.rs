@@ -30,7 +30,7 @@ pub struct Tftp;
 impl Daemon for Tftp {
     const NAME: &'static str = "tftp";
     const PROGRAM: &'static str = "bty-tftp";
-    const ABOUT: &'static str = "Serves first-stage boot programs by TFTP, read-only.";
+    const ABOUT: &'static str = "Serves first-stage boot programs by TFTP, read-only";
     type Settings = Settings;
 
     fn check(settings: &Settings) -> Result<(), String> {

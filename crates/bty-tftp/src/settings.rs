@@ -92,6 +92,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_shipped_configuration_is_the_defaults() {
+        let shipped: toml::Table =
+            toml::from_str(include_str!("../../../deploy/bty.toml")).unwrap();
+        let defaults = toml::Value::try_from(Settings::default()).unwrap();
+        assert_eq!(shipped.get("tftp"), Some(&defaults));
+    }
+
+    #[test]
     fn what_cannot_work_is_refused_with_the_key_and_what_to_write() {
         assert_eq!(Settings::default().check(), Ok(()));
         let relative = Settings { root: "boot".into(), ..Settings::default() };
