@@ -32,7 +32,7 @@ pub fn appliance(dhcp: DhcpMode) -> Result<Appliance> {
 /// As [`appliance`], with another live system.
 pub fn appliance_with(dhcp: DhcpMode, live: PathBuf) -> Result<Appliance> {
     let binaries = daemon::binaries()?;
-    Appliance::start(ApplianceSpec { binaries, live, dhcp, settings: Vec::new() })
+    Appliance::start(ApplianceSpec::new(binaries, live, dhcp))
 }
 
 /// Imports the Debian of this variant as `debian:VARIANT` and gives its id.
@@ -92,4 +92,18 @@ pub fn with_logs(
         let logs = appliance.logs();
         error.context(logs)
     })
+}
+
+/// Bytes of which no two blocks are alike.
+pub fn content(size: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(size + 8);
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    while bytes.len() < size {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend(state.to_le_bytes());
+    }
+    bytes.truncate(size);
+    bytes
 }

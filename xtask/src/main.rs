@@ -7,6 +7,7 @@ mod build;
 mod codegen;
 mod debian;
 mod demo;
+mod fuzz;
 mod install;
 mod live;
 mod test;
@@ -39,6 +40,8 @@ enum Verb {
     Test(test::TestArgs),
     /// Measure, beside a named peer.
     Bench(bench::BenchArgs),
+    /// Fuzz the parsers of foreign bytes
+    Fuzz(fuzz::FuzzArgs),
     /// Check the rules that a compiler doesn't know.
     Tidy,
     /// Generate the Rust code of the gRPC contract from proto/.
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Verb::Live { out } => live::build(&out),
         Verb::Test(args) => test::run(args),
         Verb::Bench(args) => bench::run(&args),
+        Verb::Fuzz(args) => fuzz::run(&args),
         Verb::Tidy => tidy::check(),
         Verb::Codegen => codegen::write(),
         Verb::Install(args) => install::run(&args),

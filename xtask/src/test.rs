@@ -13,6 +13,8 @@ use crate::{build, tidy, workspace};
 
 /// Beside the lab's packages: Python, for the foreign gRPC client.
 const PYTHON: [&str; 2] = ["python3", "python3-venv"];
+/// Clients that nobody here wrote, of `tests/interop`.
+const CLIENTS: [&str; 4] = ["atftp", "dhcpcd-base", "isc-dhcp-client", "tftp-hpa"];
 /// What the foreign gRPC client imports.
 const PYTHON_MODULES: [&str; 2] = ["grpcio==1.*", "grpcio-reflection==1.*"];
 /// The licence checker, where the machine has none.
@@ -28,7 +30,8 @@ pub(crate) struct TestArgs {
 
 /// Runs the checks, then the tests.
 pub(crate) fn run(args: TestArgs) -> Result<()> {
-    let wanted: Vec<&str> = [packages::LAB, packages::IMAGES, packages::LIVE, &PYTHON].concat();
+    let wanted: Vec<&str> =
+        [packages::LAB, packages::IMAGES, packages::LIVE, &PYTHON, &CLIENTS].concat();
     packages::ensure(&wanted)?;
     let shell = Shell::new()?;
     shell.change_dir(workspace::root());

@@ -5,9 +5,9 @@
 //! are made from what [`bty_service::BootLink`] keeps in memory, so machines boot while the registry is away.
 
 mod agents;
-mod boot;
+pub mod boot;
 mod certificate;
-mod files;
+pub mod files;
 mod machines;
 mod metrics;
 mod page;

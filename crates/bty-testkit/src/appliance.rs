@@ -42,8 +42,17 @@ pub struct ApplianceSpec {
     pub live: PathBuf,
     /// Who gives addresses.
     pub dhcp: DhcpMode,
+    /// How long leases last, where bty-dhcp gives them.
+    pub lease_seconds: u64,
     /// More lines for sections of the configuration: section and lines.
     pub settings: Vec<(&'static str, String)>,
+}
+
+impl ApplianceSpec {
+    /// The usual appliance of these programs and this live system.
+    pub fn new(binaries: PathBuf, live: PathBuf, dhcp: DhcpMode) -> Self {
+        Self { binaries, live, dhcp, lease_seconds: 3600, settings: Vec::new() }
+    }
 }
 
 /// A running appliance with its LAN. Dropping it ends everything.
@@ -300,8 +309,8 @@ fn configuration(spec: &ApplianceSpec, folder: &Path) -> String {
     {
         dhcp.push_str(&format!(
             "[[dhcp.subnet]]\ninterface = \"eth0\"\nnetwork = \"10.77.0.0/24\"\nrange_start = {:?}\n\
-             range_end = {:?}\nlease_seconds = 3600\n",
-            POOL.0, POOL.1
+             range_end = {:?}\nlease_seconds = {}\n",
+            POOL.0, POOL.1, spec.lease_seconds
         ));
     }
     sections.into_iter().map(|(name, text)| format!("[{name}]\n{text}\n")).collect()

@@ -7,11 +7,11 @@ const MAX_NAME_BYTES: usize = 512;
 
 /// A path below the served folder: parts of printable text, joined by `/`, none of them hidden, `.` or `..`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct FileName(String);
+pub struct FileName(String);
 
 /// Why a name can't be one of a file here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum BadName {
+pub enum BadName {
     /// It is not text, or too long.
     #[error("the file name is not printable text of at most {MAX_NAME_BYTES} bytes")]
     NotText,
@@ -25,7 +25,7 @@ pub(crate) enum BadName {
 
 impl FileName {
     /// Reads a name. Leading and doubled slashes mean nothing, and a backslash is a slash: DOS-born clients write them.
-    pub(crate) fn parse(raw: &[u8]) -> Result<Self, BadName> {
+    pub fn parse(raw: &[u8]) -> Result<Self, BadName> {
         // Some boot ROMs take one byte too many from their DHCP option: the end mark, 255, or padding.
         let end =
             raw.iter().rposition(|byte| !matches!(byte, 0xff | b' ')).map_or(0, |last| last + 1);
@@ -46,18 +46,18 @@ impl FileName {
     }
 
     /// The path below the folder.
-    pub(crate) fn as_str(&self) -> &str {
+    pub fn as_str(&self) -> &str {
         &self.0
     }
 
     /// The same name in lower case, where that is another one: some BIOS ROMs ask in upper case for what DHCP named in lower.
-    pub(crate) fn lower_case(&self) -> Option<Self> {
+    pub fn lower_case(&self) -> Option<Self> {
         let lower = self.0.to_ascii_lowercase();
         (lower != self.0).then_some(Self(lower))
     }
 
     /// Whether this is a program that firmware starts, by its ending.
-    pub(crate) fn is_boot_program(&self) -> bool {
+    pub fn is_boot_program(&self) -> bool {
         const ENDINGS: [&str; 6] = ["efi", "kpxe", "kkpxe", "pxe", "0", "lkrn"];
         let ending = self.0.rsplit_once('.').map(|(_, ending)| ending);
         ending.is_some_and(|ending| ENDINGS.iter().any(|known| ending.eq_ignore_ascii_case(known)))

@@ -5,7 +5,7 @@
 
 mod admission;
 pub mod engine;
-mod file_name;
+pub mod file_name;
 mod folder;
 mod history;
 mod listener;

@@ -29,12 +29,8 @@ end
 /// Measures it.
 pub(super) fn measure(binaries: &Path, live: &Path, runs: u32) -> Result<Figure> {
     eprintln!("boot scripts: {MACHINES} machines");
-    let mut appliance = Appliance::start(ApplianceSpec {
-        binaries: binaries.to_owned(),
-        live: live.to_owned(),
-        dhcp: DhcpMode::Full,
-        settings: Vec::new(),
-    })?;
+    let mut appliance =
+        Appliance::start(ApplianceSpec::new(binaries.to_owned(), live.to_owned(), DhcpMode::Full))?;
     let image = appliance.folder().join("image.raw");
     fs::write(&image, vec![0x5a; 1 << 20]).context("writing an image")?;
     appliance.import(&image, "bench")?;

@@ -31,12 +31,11 @@ const PATIENCE: Duration = Duration::from_mins(3);
 /// Measures it.
 pub(super) fn measure(shell: &Shell, binaries: &Path, live: &Path, runs: u32) -> Result<Figure> {
     eprintln!("first byte: {runs} runs of each");
-    let mut appliance = Appliance::start(ApplianceSpec {
-        binaries: binaries.to_owned(),
-        live: live.to_owned(),
-        dhcp: DhcpMode::Proxy,
-        settings: Vec::new(),
-    })?;
+    let mut appliance = Appliance::start(ApplianceSpec::new(
+        binaries.to_owned(),
+        live.to_owned(),
+        DhcpMode::Proxy,
+    ))?;
     let folder = appliance.folder().to_owned();
     let packed = image(shell, &folder)?;
     appliance.import(&packed, "bench")?;

@@ -102,8 +102,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
             DhcpArg::Full => "bty as the DHCP server",
         }
     );
-    let mut appliance =
-        Appliance::start(ApplianceSpec { binaries, live, dhcp, settings: Vec::new() })?;
+    let mut appliance = Appliance::start(ApplianceSpec::new(binaries, live, dhcp))?;
     let id = appliance.import(&image, IMAGE)?;
     eprintln!("imported {IMAGE}, {id}");
 

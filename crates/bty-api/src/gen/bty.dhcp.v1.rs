@@ -47,7 +47,7 @@ pub struct Exchange {
     /// Why it was answered so, or not at all: one sentence.
     #[prost(string, tag = "15")]
     pub reason: ::prost::alloc::string::String,
-    /// How often the same came.
+    /// How often the same came again.
     #[prost(uint32, tag = "16")]
     pub repeats: u32,
 }

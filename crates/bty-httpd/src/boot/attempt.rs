@@ -21,28 +21,28 @@ const SAME_WAY: Duration = Duration::from_mins(1);
 
 /// A request for a boot script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Question {
+pub struct Question {
     /// The firmware's way.
-    pub(crate) path: BootPath,
+    pub path: BootPath,
     /// Whether iPXE has only just started.
-    pub(crate) is_first: bool,
+    pub is_first: bool,
 }
 
 /// What a request for a boot script is told.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Answer {
+pub struct Answer {
     /// What to do.
-    pub(crate) action: Action,
+    pub action: Action,
     /// Why, for the screen.
-    pub(crate) reason: String,
+    pub reason: String,
     /// Whether a new power-on began.
-    pub(crate) new_attempt: bool,
+    pub new_attempt: bool,
     /// The power-on, this request included.
-    pub(crate) attempt: BootAttempt,
+    pub attempt: BootAttempt,
 }
 
 /// Answers a request that came at `now` from a machine that the registry knows.
-pub(crate) fn answer(machine: &MachineBoot, question: Question, now: SystemTime) -> Answer {
+pub fn answer(machine: &MachineBoot, question: Question, now: SystemTime) -> Answer {
     let path = question.path;
     let earlier = machine.attempt.as_ref().filter(|attempt| belongs(attempt, question, now));
     let mut paths: Vec<i32> = earlier.map(|attempt| attempt.paths.clone()).unwrap_or_default();

@@ -2,7 +2,7 @@
 //!
 //! No socket, clock or task in here; the shell in [`crate::plain`] brings the request, the time and the state.
 
-pub(crate) mod attempt;
-pub(crate) mod query;
-pub(crate) mod script;
-pub(crate) mod token;
+pub mod attempt;
+pub mod query;
+pub mod script;
+pub mod token;

@@ -6,33 +6,33 @@ use serde::Deserialize;
 
 /// The query of `/boot/script` and of every URL in a script, as iPXE fills it.
 #[derive(Debug, Clone, Default, Deserialize)]
-pub(crate) struct Query {
+pub struct Query {
     /// `${netX/mac:hexhyp}`.
     #[serde(default)]
-    pub(crate) mac: String,
+    pub mac: String,
     /// `pxe` or `http`: how the firmware came.
     #[serde(default)]
-    pub(crate) via: String,
+    pub via: String,
     /// iPXE's `${platform}`: `pcbios` or `efi`.
     #[serde(default)]
-    pub(crate) platform: String,
+    pub platform: String,
     /// How often the first script has asked before, in this start of iPXE.
     #[serde(default)]
-    pub(crate) tries: String,
+    pub tries: String,
     /// The boot id of the script that led here.
     #[serde(default)]
-    pub(crate) boot: String,
+    pub boot: String,
     /// Where the live system failed.
     #[serde(default)]
-    pub(crate) stage: String,
+    pub stage: String,
     /// Why it failed there.
     #[serde(default)]
-    pub(crate) reason: String,
+    pub reason: String,
 }
 
 /// How the firmware runs iPXE, which decides how a script leaves for the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Platform {
+pub enum Platform {
     /// A PC BIOS.
     Bios,
     /// UEFI.
@@ -41,7 +41,7 @@ pub(crate) enum Platform {
 
 impl Platform {
     /// iPXE's name of it.
-    pub(crate) const fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Bios => "pcbios",
             Self::Efi => "efi",
@@ -49,40 +49,40 @@ impl Platform {
     }
 
     /// From iPXE's `${platform}`. What isn't `efi` is treated as a BIOS, whose way to the disk harms no UEFI machine.
-    pub(crate) fn from_ipxe(text: &str) -> Self {
+    pub fn from_ipxe(text: &str) -> Self {
         if text == "efi" { Self::Efi } else { Self::Bios }
     }
 }
 
 impl Query {
     /// The machine.
-    pub(crate) fn mac(&self) -> Result<MacAddr, ParseError> {
+    pub fn mac(&self) -> Result<MacAddr, ParseError> {
         self.mac.parse()
     }
 
     /// The firmware's way.
-    pub(crate) fn path(&self) -> BootPath {
+    pub fn path(&self) -> BootPath {
         path(&self.via)
     }
 
     /// Whether iPXE has only just started: a question that is asked again says so, and so does one of no first script.
-    pub(crate) fn is_first(&self) -> bool {
+    pub fn is_first(&self) -> bool {
         self.tries == "0"
     }
 
     /// The platform.
-    pub(crate) fn platform(&self) -> Platform {
+    pub fn platform(&self) -> Platform {
         Platform::from_ipxe(&self.platform)
     }
 }
 
 /// The firmware's way from the word in a URL; PXE where it is anything else.
-pub(crate) fn path(via: &str) -> BootPath {
+pub fn path(via: &str) -> BootPath {
     if via == "http" { BootPath::Http } else { BootPath::Pxe }
 }
 
 /// The word for a way in a URL.
-pub(crate) const fn via(path: BootPath) -> &'static str {
+pub const fn via(path: BootPath) -> &'static str {
     match path {
         BootPath::Http => "http",
         BootPath::Pxe | BootPath::Unspecified => "pxe",
@@ -90,7 +90,7 @@ pub(crate) const fn via(path: BootPath) -> &'static str {
 }
 
 /// Text from the LAN made fit for a log line or an event: printable ASCII, at most `most` characters.
-pub(crate) fn printable(text: &str, most: usize) -> String {
+pub fn printable(text: &str, most: usize) -> String {
     let fit = |character: char| {
         if character.is_ascii_graphic() || character == ' ' { character } else { '?' }
     };

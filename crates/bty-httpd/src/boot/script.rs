@@ -12,28 +12,28 @@ use super::query::Platform;
 
 /// What every script needs to know of the machine and of this server.
 #[derive(Debug, Clone)]
-pub(crate) struct Target {
+pub struct Target {
     /// The machine.
-    pub(crate) mac: MacAddr,
+    pub mac: MacAddr,
     /// How its firmware came: `pxe` or `http`.
-    pub(crate) via: &'static str,
+    pub via: &'static str,
     /// Its platform.
-    pub(crate) platform: Platform,
+    pub platform: Platform,
     /// The address and port that the machine reached this server by.
-    pub(crate) server: SocketAddr,
+    pub server: SocketAddr,
 }
 
 /// What the live system needs to reach the agents' API, all of it on the kernel's command line.
 #[derive(Debug, Clone)]
-pub(crate) struct Live {
+pub struct Live {
     /// The port of the agents' API on the same address.
-    pub(crate) api_port: u16,
+    pub api_port: u16,
     /// SHA-256 of the server's certificate, in hexadecimal.
-    pub(crate) pin: String,
+    pub pin: String,
     /// The token of this boot.
-    pub(crate) token: String,
+    pub token: String,
     /// The id of this boot.
-    pub(crate) boot_id: String,
+    pub boot_id: String,
 }
 
 /// How often the first script asks a server that does not answer before it leaves for the disk.
@@ -54,7 +54,7 @@ const QUICK: &str = "cryptomgr.notests initcall_blacklist=jent_mod_init,crypto_k
 
 /// The first script, the same for every machine: it asks for the machine's own. iPXE that fetched it as `autoexec.ipxe`, by the
 /// firmware's HTTP client, has no address of its own yet.
-pub(crate) fn first(server: SocketAddr, via: &str) -> String {
+pub fn first(server: SocketAddr, via: &str) -> String {
     let server = host(server);
     format!(
         "#!ipxe\n\
@@ -75,7 +75,7 @@ pub(crate) fn first(server: SocketAddr, via: &str) -> String {
 }
 
 /// Boots the disk.
-pub(crate) fn local(target: &Target, reason: &str) -> String {
+pub fn local(target: &Target, reason: &str) -> String {
     let leave = match target.platform {
         // Some BIOSes stop after exit instead of going on to the disk.
         Platform::Bios => "sanboot --no-describe --drive 0x80 || exit 1",
@@ -85,7 +85,7 @@ pub(crate) fn local(target: &Target, reason: &str) -> String {
 }
 
 /// Waits and asks again.
-pub(crate) fn hold(target: &Target, reason: &str) -> String {
+pub fn hold(target: &Target, reason: &str) -> String {
     let url = script_url(target);
     format!(
         "#!ipxe\n\
@@ -100,7 +100,7 @@ pub(crate) fn hold(target: &Target, reason: &str) -> String {
 }
 
 /// Boots the live system.
-pub(crate) fn live(target: &Target, reason: &str, live: &Live) -> String {
+pub fn live(target: &Target, reason: &str, live: &Live) -> String {
     let server = host(target.server);
     let mac = target.mac.hyphenated();
     let Live { api_port, pin, token, boot_id } = live;

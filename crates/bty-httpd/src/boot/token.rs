@@ -13,16 +13,16 @@ use bty_types::MacAddr;
 use uuid::Uuid;
 
 /// The secret that tokens are made with, 32 random bytes.
-pub(crate) type Key = [u8; 32];
+pub type Key = [u8; 32];
 
 /// How long a token from a boot script is good for: until the slowest machine has loaded the live system over a slow link.
-pub(crate) const BOOT_LIFETIME: Duration = Duration::from_mins(10);
+pub const BOOT_LIFETIME: Duration = Duration::from_mins(10);
 /// How long a session lasts: longer than any flash.
-pub(crate) const SESSION_LIFETIME: Duration = Duration::from_hours(24);
+pub const SESSION_LIFETIME: Duration = Duration::from_hours(24);
 
 /// What a token is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Purpose {
+pub enum Purpose {
     /// A check-in.
     Boot,
     /// Everything else of the agents' API, and more check-ins.
@@ -31,22 +31,22 @@ pub(crate) enum Purpose {
 
 /// What a token says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Claims {
+pub struct Claims {
     /// What it is for.
-    pub(crate) purpose: Purpose,
+    pub purpose: Purpose,
     /// Whose it is.
-    pub(crate) mac: MacAddr,
+    pub mac: MacAddr,
     /// Which boot it is for.
-    pub(crate) boot_id: Uuid,
+    pub boot_id: Uuid,
     /// The address that the machine had.
-    pub(crate) address: IpAddr,
+    pub address: IpAddr,
     /// Until when it is good, in seconds since 1970.
-    pub(crate) expires: u64,
+    pub expires: u64,
 }
 
 /// Why a token isn't taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum TokenError {
+pub enum TokenError {
     /// It isn't one of this server's.
     #[error("the token was not made by this server; boot the machine again")]
     Forged,
@@ -61,7 +61,7 @@ const TAG_BYTES: usize = 32;
 
 impl Claims {
     /// Claims that are good for as long as their purpose allows.
-    pub(crate) fn new(
+    pub fn new(
         purpose: Purpose,
         mac: MacAddr,
         boot_id: Uuid,
@@ -83,7 +83,7 @@ impl Claims {
     }
 
     /// The token, in hexadecimal.
-    pub(crate) fn seal(&self, key: &Key) -> String {
+    pub fn seal(&self, key: &Key) -> String {
         let claims = self.encode();
         let tag = blake3::keyed_hash(key, &claims);
         claims.iter().chain(tag.as_bytes()).fold(String::new(), |mut text, byte| {
@@ -94,7 +94,7 @@ impl Claims {
     }
 
     /// Reads a token and checks that this server made it and that it is still good.
-    pub(crate) fn open(key: &Key, token: &str, now: SystemTime) -> Result<Self, TokenError> {
+    pub fn open(key: &Key, token: &str, now: SystemTime) -> Result<Self, TokenError> {
         let bytes = unhex(token).ok_or(TokenError::Forged)?;
         let (claims, tag) = bytes.split_first_chunk::<CLAIM_BYTES>().ok_or(TokenError::Forged)?;
         let tag: [u8; TAG_BYTES] = tag.try_into().map_err(|_| TokenError::Forged)?;

@@ -8,16 +8,16 @@ use super::range::{self, Part};
 
 /// What names one version of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Version {
+pub struct Version {
     /// The strong entity tag, in its quotes.
-    pub(super) tag: String,
+    pub tag: String,
     /// When the file was changed.
-    pub(super) modified: SystemTime,
+    pub modified: SystemTime,
 }
 
 /// What a request says about the versions that its client has. Headers that aren't text are treated as absent.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Conditions {
+pub struct Conditions {
     is_head: bool,
     range: Option<String>,
     if_range: Option<String>,
@@ -28,7 +28,7 @@ pub(super) struct Conditions {
 
 /// What is answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub enum Verdict {
     /// This part of the file.
     Send(Part),
     /// 304: the client has it.
@@ -39,7 +39,7 @@ pub(super) enum Verdict {
 
 impl Conditions {
     /// The conditions of a GET or HEAD.
-    pub(super) fn read(method: &Method, headers: &HeaderMap) -> Self {
+    pub fn read(method: &Method, headers: &HeaderMap) -> Self {
         let list = |name: HeaderName| {
             let values: Option<Vec<_>> =
                 headers.get_all(name).iter().map(|value| value.to_str().ok()).collect();
@@ -56,12 +56,12 @@ impl Conditions {
     }
 
     /// Whether only the headers are wanted.
-    pub(super) fn is_head(&self) -> bool {
+    pub fn is_head(&self) -> bool {
         self.is_head
     }
 
     /// What is answered for this version of a file of `size` bytes, in the order of RFC 9110 §13.2.2.
-    pub(super) fn judge(&self, version: &Version, size: u64, now: SystemTime) -> Verdict {
+    pub fn judge(&self, version: &Version, size: u64, now: SystemTime) -> Verdict {
         if self.if_match.as_ref().is_some_and(|tags| !matches_strongly(tags, &version.tag)) {
             return Verdict::Failed;
         }

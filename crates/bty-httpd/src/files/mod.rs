@@ -5,8 +5,8 @@
 //! flasher count on the exact length.
 
 mod body;
-mod conditions;
-mod range;
+pub mod conditions;
+pub mod range;
 mod served;
 
 pub(crate) use served::{Folder, serve};

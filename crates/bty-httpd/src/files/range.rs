@@ -4,7 +4,7 @@ use std::ops::Range;
 
 /// What part of a representation is sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Part {
+pub enum Part {
     /// All of it, with 200.
     Whole,
     /// These bytes, with 206.
@@ -17,7 +17,7 @@ pub(super) enum Part {
 ///
 /// What can't be read, another unit, and several ranges at once are ignored, as RFC 9110 §14.2 allows: none of our clients
 /// sends them, and many small ranges are a way to make a server work (§14.2, last paragraph).
-pub(super) fn part(header: &str, size: u64) -> Part {
+pub fn part(header: &str, size: u64) -> Part {
     let Some((first, last)) = single_range(header) else { return Part::Whole };
     match (first, last) {
         (Position::At(first), Position::At(last)) if last < first => Part::Whole,

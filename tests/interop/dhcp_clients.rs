@@ -1,0 +1,207 @@
+//! DHCP: udhcpc, dhclient, dhcpcd and systemd-networkd, from the first lease to its end, of bty as the LAN's DHCP server.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use bty_testkit::{
+    Child, Host, Program,
+    appliance::{Appliance, ApplianceSpec, DhcpMode},
+    daemon, wait,
+};
+use bty_tests::{live, with_logs};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+/// The shortest lease that there is, so that clients renew it while the test runs.
+const LEASE_SECONDS: u64 = 60;
+const SOON: Duration = Duration::from_secs(20);
+/// Half of a lease and more.
+const RENEWED: Duration = Duration::from_secs(45);
+
+/// A host without an address, and what the server has heard of it.
+struct Client<'a> {
+    appliance: &'a Appliance,
+    host: Host,
+    mac: String,
+    folder: PathBuf,
+}
+
+impl Client<'_> {
+    fn program(&self, path: &str) -> Program {
+        self.host.program(path).current_dir(&self.folder)
+    }
+
+    /// How often `message` was answered by `answer`; a client that keeps its transaction's id has its renewals counted as repeats.
+    fn count(&self, message: &str, answer: &str) -> Result<u64> {
+        let log = self.appliance.btyctl(&["dhcp", "log", "--mac", &self.mac])?;
+        let exchanges = log.pointer("/exchanges").and_then(Value::as_array).cloned();
+        let is = |exchange: &Value, key: &str, wanted: &str| {
+            exchange.get(key).and_then(Value::as_str).unwrap_or_default() == wanted
+        };
+        let repeats = |exchange: &Value| exchange.get("repeats").and_then(Value::as_u64);
+        let found = exchanges.context("no exchanges in btyctl's answer")?;
+        let found =
+            found.iter().filter(|one| is(one, "message", message) && is(one, "answer", answer));
+        Ok(found.map(|one| 1 + repeats(one).unwrap_or_default()).sum())
+    }
+
+    /// Waits until `message` was answered by `answer` so often.
+    fn wait_for(&self, message: &str, answer: &str, count: u64, timeout: Duration) -> Result<()> {
+        let waited =
+            wait::until_true(&format!("{message} {answer} {count} times"), timeout, || {
+                Ok(self.count(message, answer)? >= count)
+            });
+        waited.with_context(|| fs::read_to_string(self.folder.join("log")).unwrap_or_default())
+    }
+
+    /// The IPv4 address that the client has given itself, as `ip` shows it.
+    fn address(&self) -> Result<Option<String>> {
+        let shown = self.host.namespace.ip(&["-4", "-o", "addr", "show", "dev", "eth0"])?;
+        Ok(shown.split_whitespace().find(|word| word.contains("10.77.0.")).map(str::to_owned))
+    }
+
+    fn wait_for_address(&self) -> Result<String> {
+        let address = wait::until("an address", SOON, || self.address())?;
+        ensure!(address.ends_with("/24"), "{address} has another prefix than the subnet's");
+        let number: u8 = address.trim_start_matches("10.77.0.").trim_end_matches("/24").parse()?;
+        ensure!((100..=199).contains(&number), "{address} is not of the range");
+        Ok(address)
+    }
+
+    fn spawn(&self, program: &Program) -> Result<Child> {
+        program.spawn(&self.folder.join("log"))
+    }
+}
+
+fn client<'a>(appliance: &'a mut Appliance, role: &str, address: &str) -> Result<Client<'a>> {
+    let host = appliance.lan().add_host(role, address)?;
+    let appliance: &Appliance = appliance;
+    host.namespace.ip(&["-4", "addr", "flush", "dev", "eth0"])?;
+    let shown = host.namespace.ip(&["-o", "link", "show", "dev", "eth0"])?;
+    let mut words = shown.split_whitespace().skip_while(|word| *word != "link/ether");
+    let mac = words.nth(1).context("no MAC address")?.to_owned();
+    let folder = appliance.folder().join(role);
+    fs::create_dir(&folder)?;
+    Ok(Client { appliance, host, mac, folder })
+}
+
+fn full() -> Result<Appliance> {
+    let usual = ApplianceSpec::new(daemon::binaries()?, live()?, DhcpMode::Full);
+    Appliance::start(ApplianceSpec { lease_seconds: LEASE_SECONDS, ..usual })
+}
+
+fn script(folder: &Path, text: &str) -> Result<PathBuf> {
+    let path = folder.join("script");
+    fs::write(&path, text)?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+    Ok(path)
+}
+
+#[test]
+fn udhcpc_leases_renews_and_releases() -> Result<()> {
+    with_logs(full()?, |appliance| {
+        let client = client(appliance, "udhcpc", "10.77.0.20/24")?;
+        let text = "#!/bin/sh\n[ \"$1\" = bound ] && ip addr add $ip/$mask dev eth0\n\
+                    [ \"$1\" = deconfig ] && ip -4 addr flush dev eth0\ntrue\n";
+        let script = script(&client.folder, text)?;
+        let udhcpc =
+            client.program("busybox").args(["udhcpc", "-i", "eth0", "-f", "-s"]).arg(script);
+        let mut udhcpc = client.spawn(&udhcpc)?;
+        client.wait_for_address()?;
+        client.wait_for("REQUEST", "ACK", 1, SOON)?;
+        udhcpc.signal(Signal::SIGUSR1)?;
+        client.wait_for("REQUEST", "ACK", 2, SOON)?;
+        udhcpc.signal(Signal::SIGUSR2)?;
+        client.wait_for("RELEASE", "", 1, SOON)?;
+        udhcpc.stop(SOON).map(drop)
+    })
+}
+
+#[test]
+fn dhclient_leases_renews_declines_and_releases() -> Result<()> {
+    with_logs(full()?, |appliance| {
+        let client = client(appliance, "dhclient", "10.77.0.20/24")?;
+        // A script that fails at the first address makes dhclient decline it: its own script does where somebody has it.
+        let text = "#!/bin/sh\ncase $reason in\nBOUND) [ -e declined ] || { touch declined; exit 1; }\n\
+                    ip addr add $new_ip_address/$new_subnet_mask dev eth0;;\n\
+                    RELEASE|EXPIRE|STOP) ip -4 addr flush dev eth0;;\nesac\ntrue\n";
+        let script = script(&client.folder, text)?;
+        // It wants to find one.
+        fs::write(client.folder.join("leases"), "")?;
+        let dhclient = |mode: &str| {
+            client.program("dhclient").args([mode, "-v", "-4", "-sf"]).arg(&script).args([
+                "-lf",
+                "leases",
+                "-pf",
+                "pid",
+                "-cf",
+                "/dev/null",
+                "eth0",
+            ])
+        };
+        let mut running = client.spawn(&dhclient("-d"))?;
+        client.wait_for("DECLINE", "", 1, SOON)?;
+        let first = client.wait_for_address()?;
+        client.wait_for("REQUEST", "ACK", 3, RENEWED)?;
+        ensure!(client.address()?.as_ref() == Some(&first), "renewing changed the address");
+        dhclient("-r").run()?;
+        client.wait_for("RELEASE", "", 1, SOON)?;
+        running.wait(SOON).map(drop)
+    })
+}
+
+#[test]
+fn dhcpcd_leases_asks_for_more_and_releases() -> Result<()> {
+    with_logs(full()?, |appliance| {
+        let client = client(appliance, "dhcpcd", "10.77.0.20/24")?;
+        // Its state is of the whole machine: a mount namespace keeps it here.
+        let own = "mount -t tmpfs none /run && mkdir -p /var/lib/dhcpcd && mount -t tmpfs none /var/lib/dhcpcd && exec";
+        let dhcpcd = |arguments: &str| {
+            let line = format!("{own} dhcpcd -4 -f /dev/null -d -B {arguments} eth0");
+            client.program("unshare").args(["--mount", "sh", "-c", &line])
+        };
+        let mut running = client.spawn(&dhcpcd(""))?;
+        client.wait_for_address()?;
+        client.wait_for("REQUEST", "ACK", 1, SOON)?;
+        client.wait_for("REQUEST", "ACK", 2, RENEWED)?;
+        let pid = running.id().to_string();
+        let release = ["--target", &pid, "--mount", "dhcpcd", "-4", "--release", "eth0"];
+        client.program("nsenter").args(release).run()?;
+        client.wait_for("RELEASE", "", 1, SOON)?;
+        running.wait(SOON)?;
+        client.host.namespace.ip(&["addr", "replace", "10.77.0.21/24", "dev", "eth0"])?;
+        let mut informing = client.spawn(&dhcpcd("--inform=10.77.0.21/24"))?;
+        client.wait_for("INFORM", "ACK", 1, SOON)?;
+        informing.stop(SOON).map(drop)
+    })
+}
+
+#[test]
+fn networkd_leases_renews_and_releases() -> Result<()> {
+    with_logs(full()?, |appliance| {
+        let client = client(appliance, "networkd", "10.77.0.20/24")?;
+        let network =
+            "[Match]\nName=eth0\n[Network]\nDHCP=ipv4\nIPv6AcceptRA=no\nLinkLocalAddressing=no\n";
+        fs::write(client.folder.join("eth0.network"), network)?;
+        // As in a container: without udev, and with nothing of this machine's own configuration.
+        let line = "mount -o remount,ro /sys && mount -t tmpfs none /run && mount -t tmpfs none /etc/systemd/network \
+                    && mkdir -p /run/systemd/netif/links /run/systemd/netif/leases /run/systemd/netif/lldp /run/systemd/network \
+                    && chown -R systemd-network /run/systemd/netif && cp eth0.network /run/systemd/network/ \
+                    && exec /lib/systemd/systemd-networkd";
+        let networkd = client
+            .program("unshare")
+            .env("SYSTEMD_LOG_LEVEL", "debug")
+            .args(["--mount", "sh", "-c", line]);
+        let mut running = client.spawn(&networkd)?;
+        client.wait_for("REQUEST", "ACK", 1, SOON)?;
+        client.wait_for_address()?;
+        client.wait_for("REQUEST", "ACK", 2, RENEWED)?;
+        running.stop(SOON)?;
+        client.wait_for("RELEASE", "", 1, SOON)
+    })
+}

@@ -1,0 +1,5 @@
+//! Clients that nobody here wrote, each on a host of its own in the virtual LAN, and the real daemons.
+
+mod dhcp_clients;
+mod http_clients;
+mod tftp_clients;
