@@ -5,3 +5,4 @@ mod command_line;
 mod foreign_client;
 mod installed;
 mod light;
+mod limits;

@@ -11,6 +11,7 @@ pub mod files;
 mod machines;
 mod metrics;
 mod page;
+mod places;
 mod plain;
 mod secret;
 mod serve;
@@ -62,8 +63,9 @@ impl Daemon for Httpd {
 
         let agents = agents::Agents::new(registry, key);
         let acceptor = certificate.acceptor()?;
-        serve::serve(&context, "http", plain, None, plain::router(Arc::clone(&shared)));
-        serve::serve(&context, "https", tls, Some(acceptor), agents.router());
+        let refused = &shared.counters.refused;
+        serve::serve(&context, "http", plain, None, plain::router(Arc::clone(&shared)), refused);
+        serve::serve(&context, "https", tls, Some(acceptor), agents.router(), refused);
 
         let service = service::Service { shared, certificate };
         let services = Routes::new(HttpdServiceServer::new(service));

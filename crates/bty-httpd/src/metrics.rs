@@ -22,6 +22,8 @@ pub(crate) struct Counters {
     pub(crate) scripts: Family<ScriptLabels, Counter>,
     /// Requests for files, by folder.
     pub(crate) files: Family<FileLabels, Counter>,
+    /// Connections that were closed at once, because their client has as many as it may.
+    pub(crate) refused: Counter,
 }
 
 /// What a boot script tells.
@@ -44,6 +46,11 @@ impl Counters {
         let counters = Self::default();
         registry.register("boot_scripts", "Boot scripts served", counters.scripts.clone());
         registry.register("file_requests", "Requests for files", counters.files.clone());
+        registry.register(
+            "connections_refused",
+            "Connections closed at once, because their client has as many as it may",
+            counters.refused.clone(),
+        );
         counters
     }
 }

@@ -10,6 +10,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto::Builder,
 };
+use prometheus_client::metrics::counter::Counter;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -20,7 +21,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use crate::settings::Settings;
+use crate::{places::Places, settings::Settings};
 
 /// How long a client may take to send a request's head, or to begin TLS.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -70,8 +71,11 @@ pub(crate) fn serve(
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
     router: Router,
+    refused: &Counter,
 ) {
     let places = Arc::new(Semaphore::new(context.settings.max_connections));
+    let of_clients = Places::new(context.settings.max_connections_per_client);
+    let refused = refused.clone();
     let shutdown = context.shutdown().clone();
     let sessions = context.clone();
     context.spawn(name, async move {
@@ -90,12 +94,18 @@ pub(crate) fn serve(
                     continue;
                 }
             };
+            // Closed at once: a client that waits for an answer tries again, one that fills the table gains nothing.
+            let Some(of_client) = of_clients.take(peer.ip()) else {
+                tracing::debug!(%peer, "it has as many connections as it may");
+                refused.inc();
+                continue;
+            };
             let (tls, router, shutdown) = (tls.clone(), router.clone(), shutdown.clone());
             sessions.spawn_session("connection", async move {
                 if let Err(problem) = session(stream, peer, tls, router, shutdown).await {
                     tracing::debug!(%peer, err = %problem, "a connection ended");
                 }
-                drop(place);
+                drop((place, of_client));
             });
         }
     });

@@ -23,6 +23,8 @@ pub struct Settings {
     pub metrics_from: Vec<IpAddr>,
     /// Connections at a time, for HTTP and HTTPS each. More wait.
     pub max_connections: usize,
+    /// Connections at a time from one address, for HTTP and HTTPS each. More are closed at once.
+    pub max_connections_per_client: usize,
 }
 
 impl Default for Settings {
@@ -34,6 +36,7 @@ impl Default for Settings {
             image_dir: "/var/lib/bty/registry/images".into(),
             metrics_from: vec![Ipv4Addr::LOCALHOST.into()],
             max_connections: 1024,
+            max_connections_per_client: 64,
         }
     }
 }
@@ -41,8 +44,13 @@ impl Default for Settings {
 impl Settings {
     /// What the types don't say.
     pub(crate) fn check(&self) -> Result<(), String> {
-        if self.max_connections == 0 {
-            return Err("max_connections is 0: nothing could connect; write at least 1".into());
+        for (key, value) in [
+            ("max_connections", self.max_connections),
+            ("max_connections_per_client", self.max_connections_per_client),
+        ] {
+            if value == 0 {
+                return Err(format!("{key} is 0: nothing could connect; write at least 1"));
+            }
         }
         for (key, folder) in [("live_dir", &self.live_dir), ("image_dir", &self.image_dir)] {
             if !folder.is_absolute() {
