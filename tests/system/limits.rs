@@ -46,9 +46,11 @@ fn a_client_that_takes_all_it_can_leaves_the_others_theirs() -> Result<()> {
             .program("curl")
             .args(["-sSf", "--max-time", AT_MOST, "http://127.0.0.1/metrics"])
             .run()?;
-        let refused =
-            metrics.lines().find_map(|line| line.strip_prefix("bty_httpd_connections_refused_total "));
-        let refused: u64 = refused.context("no bty_httpd_connections_refused_total")?.trim().parse()?;
+        let refused = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix("bty_httpd_connections_refused_total "));
+        let refused: u64 =
+            refused.context("no bty_httpd_connections_refused_total")?.trim().parse()?;
         ensure!(refused >= 2 * (300 - 64), "{refused} connections were refused");
         // Contacts are reported a little later.
         wait::until_true("the machines to settle", Duration::from_secs(20), || {
