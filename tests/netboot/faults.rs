@@ -108,3 +108,18 @@ fn a_cable_that_is_out_for_a_while_costs_that_while() -> Result<()> {
         ensure_runs(appliance, &mac, 1)
     })
 }
+
+#[test]
+fn a_network_that_loses_one_packet_in_twenty_costs_time_only() -> Result<()> {
+    with_logs(appliance(DhcpMode::Proxy)?, |appliance| {
+        let id = import_debian(appliance, "v1")?;
+        let disk = appliance.new_disk("DISK0001", DISK_BYTES)?;
+        let (mut machine, mac) =
+            assigned_machine(appliance, "m1", Firmware::UefiPxe, disk, "debian:v1", "flash-once")?;
+        let port = machine.spec().nics.first().context("no card")?.port.clone();
+        appliance.lan().set_loss(&port, 5)?;
+        machine.power_on()?;
+        wait_until_some_run_proves(appliance, &mac, &id)?;
+        login(&mut machine, "v1")
+    })
+}

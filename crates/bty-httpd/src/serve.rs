@@ -1,16 +1,24 @@
 //! Taking connections: bounded in number, with a time limit for requests' heads, drained at shutdown.
 
-use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    os::fd::AsFd,
+    pin::pin,
+    sync::{Arc, Once},
+    time::Duration,
+};
 
 use axum::{Router, body::Body};
 use bty_service::{Context, RunError};
-use http::Request;
+use http::{Request, header};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto::Builder,
 };
 use prometheus_client::metrics::counter::Counter;
+use rustix::net::sockopt::set_socket_send_buffer_size;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -27,6 +35,10 @@ use crate::{places::Places, settings::Settings};
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// The most bytes of a request's head.
 const HEAD_BYTES: usize = 16 * 1024;
+/// What may be under way to iPXE, in bytes. It says that it has what came out of order, and drops it again when its little memory is
+/// full; a server with megabytes under way then waits for seconds, again and again, where the network loses packets. A LAN is
+/// full with less.
+const IPXE_UNDER_WAY: usize = 64 * 1024;
 /// Calls that one HTTP/2 connection may have under way.
 const STREAMS_PER_CONNECTION: u32 = 32;
 
@@ -121,10 +133,23 @@ async fn session(
     stream.set_nodelay(true)?;
     let connection = Connection { peer, local: stream.local_addr()? };
     match tls {
-        None => http(stream, connection, router, shutdown).await,
+        None => {
+            let socket = stream.as_fd().try_clone_to_owned()?;
+            let first_of_ipxe = Once::new();
+            let look = move |request: &Request<Incoming>| {
+                let agent = request.headers().get(header::USER_AGENT);
+                if agent.is_some_and(|agent| agent.as_bytes().starts_with(b"iPXE/")) {
+                    // Where it fails, what follows is slow at worst.
+                    first_of_ipxe.call_once(|| {
+                        let _ = set_socket_send_buffer_size(&socket, IPXE_UNDER_WAY);
+                    });
+                }
+            };
+            http(stream, connection, router, shutdown, look).await
+        }
         Some(tls) => {
             let stream = timeout(HEAD_TIMEOUT, tls.accept(stream)).await??;
-            http(stream, connection, router, shutdown).await
+            http(stream, connection, router, shutdown, |_| ()).await
         }
     }
 }
@@ -134,6 +159,7 @@ async fn http<S>(
     connection: Connection,
     router: Router,
     shutdown: CancellationToken,
+    look: impl Fn(&Request<Incoming>) + Send + Sync,
 ) -> Result<(), RunError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -146,6 +172,7 @@ where
         .max_buf_size(HEAD_BYTES.max(8192));
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(STREAMS_PER_CONNECTION);
     let service = service_fn(move |mut request: Request<Incoming>| {
+        look(&request);
         request.extensions_mut().insert(connection);
         router.clone().oneshot(request.map(Body::new))
     });
