@@ -74,7 +74,7 @@ fn a_machine_that_loses_its_power_half_way_boots_nothing_and_is_flashed_after_al
         machine.wait_for(HALF_WRITTEN, STEP)?;
         machine.power_off()?;
         // What booted before is gone, boot code and partition table, and its copy at the end: no firmware finds anything.
-        let mut sectors = [0; 34 * 512];
+        let mut sectors = vec![0; 34 * 512];
         let disk = File::open(&file).context("opening the disk")?;
         for at in [0, DISK_BYTES - sectors.len() as u64] {
             disk.read_exact_at(&mut sectors, at).context("reading the disk")?;
