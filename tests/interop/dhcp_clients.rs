@@ -23,6 +23,9 @@ const SOON: Duration = Duration::from_secs(20);
 /// Half of a lease and more.
 const RENEWED: Duration = Duration::from_secs(45);
 
+/// A machine's own name servers, which no client may touch.
+const RESOLVER: &str = "/etc/resolv.conf";
+
 /// A host without an address, and what the server has heard of it.
 struct Client<'a> {
     appliance: &'a Appliance,
@@ -90,9 +93,14 @@ fn client<'a>(appliance: &'a mut Appliance, role: &str, address: &str) -> Result
     Ok(Client { appliance, host, mac, folder })
 }
 
-fn full() -> Result<Appliance> {
+/// Runs a test with bty as the DHCP server; this machine's own network must be as before.
+fn with_full(test: impl FnOnce(&mut Appliance) -> Result<()>) -> Result<()> {
+    let before = fs::read(RESOLVER).ok();
     let usual = ApplianceSpec::new(daemon::binaries()?, live()?, DhcpMode::Full);
-    Appliance::start(ApplianceSpec { lease_seconds: LEASE_SECONDS, ..usual })
+    let appliance = Appliance::start(ApplianceSpec { lease_seconds: LEASE_SECONDS, ..usual })?;
+    with_logs(appliance, test)?;
+    ensure!(fs::read(RESOLVER).ok() == before, "a client changed this machine's {RESOLVER}");
+    Ok(())
 }
 
 fn script(folder: &Path, text: &str) -> Result<PathBuf> {
@@ -104,7 +112,7 @@ fn script(folder: &Path, text: &str) -> Result<PathBuf> {
 
 #[test]
 fn udhcpc_leases_renews_and_releases() -> Result<()> {
-    with_logs(full()?, |appliance| {
+    with_full(|appliance| {
         let client = client(appliance, "udhcpc", "10.77.0.20/24")?;
         let text = "#!/bin/sh\n[ \"$1\" = bound ] && ip addr add $ip/$mask dev eth0\n\
                     [ \"$1\" = deconfig ] && ip -4 addr flush dev eth0\ntrue\n";
@@ -124,7 +132,7 @@ fn udhcpc_leases_renews_and_releases() -> Result<()> {
 
 #[test]
 fn dhclient_leases_renews_declines_and_releases() -> Result<()> {
-    with_logs(full()?, |appliance| {
+    with_full(|appliance| {
         let client = client(appliance, "dhclient", "10.77.0.20/24")?;
         // A script that fails at the first address makes dhclient decline it: its own script does where somebody has it.
         let text = "#!/bin/sh\ncase $reason in\nBOUND) [ -e declined ] || { touch declined; exit 1; }\n\
@@ -157,12 +165,13 @@ fn dhclient_leases_renews_declines_and_releases() -> Result<()> {
 
 #[test]
 fn dhcpcd_leases_asks_for_more_and_releases() -> Result<()> {
-    with_logs(full()?, |appliance| {
+    with_full(|appliance| {
         let client = client(appliance, "dhcpcd", "10.77.0.20/24")?;
-        // Its state is of the whole machine: a mount namespace keeps it here.
+        // Its state is of the whole machine: a mount namespace keeps it here. Its hooks would write this machine's resolv.conf.
         let own = "mount -t tmpfs none /run && mkdir -p /var/lib/dhcpcd && mount -t tmpfs none /var/lib/dhcpcd && exec";
         let dhcpcd = |arguments: &str| {
-            let line = format!("{own} dhcpcd -4 -f /dev/null -d -B {arguments} eth0");
+            let line =
+                format!("{own} dhcpcd -4 -f /dev/null --script /bin/true -d -B {arguments} eth0");
             client.program("unshare").args(["--mount", "sh", "-c", &line])
         };
         let mut running = client.spawn(&dhcpcd(""))?;
@@ -183,7 +192,7 @@ fn dhcpcd_leases_asks_for_more_and_releases() -> Result<()> {
 
 #[test]
 fn networkd_leases_renews_and_releases() -> Result<()> {
-    with_logs(full()?, |appliance| {
+    with_full(|appliance| {
         let client = client(appliance, "networkd", "10.77.0.20/24")?;
         let network =
             "[Match]\nName=eth0\n[Network]\nDHCP=ipv4\nIPv6AcceptRA=no\nLinkLocalAddressing=no\n";
