@@ -6,6 +6,8 @@ mod boot_scripts;
 mod first_byte;
 mod nginx;
 mod reference;
+mod tftp;
+pub(crate) mod tftp_load;
 
 use anyhow::Result;
 use bty_testkit::packages;
@@ -16,7 +18,7 @@ use xshell::Shell;
 use crate::{build, workspace};
 
 /// What the peers are made of.
-const PEERS: [&str; 3] = ["nginx-light", "wrk", "zstd"];
+const PEERS: [&str; 5] = ["atftpd", "ethtool", "nginx-light", "wrk", "zstd"];
 
 /// What to measure.
 #[derive(Debug, Clone, clap::Args)]
@@ -36,6 +38,8 @@ enum What {
     /// Boot scripts beside nginx, and the way to the first byte written
     /// beside a flasher of busybox, zstd and dd.
     Netboot,
+    /// TFTP alone, beside atftpd and dnsmasq.
+    Tftp,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -45,7 +49,7 @@ enum Output {
 }
 
 /// One measurement: ours and the peer's, taken by turns.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 struct Figure {
     what: &'static str,
     unit: &'static str,
@@ -67,10 +71,15 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
         return build::again_as_root();
     }
     let figures = match args.what {
-        What::Netboot => vec![
-            boot_scripts::measure(&binaries, &live, args.runs)?,
-            first_byte::measure(&shell, &binaries, &live, args.runs)?,
-        ],
+        What::Netboot => [
+            vec![
+                boot_scripts::measure(&binaries, &live, args.runs)?,
+                first_byte::measure(&shell, &binaries, &live, args.runs)?,
+            ],
+            tftp::measure(&binaries, args.runs)?,
+        ]
+        .concat(),
+        What::Tftp => tftp::measure(&binaries, args.runs)?,
     };
     match args.output {
         Output::Json => println!("{}", serde_json::to_string_pretty(&figures)?),
