@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prost_types::Timestamp;
 
-use crate::types::v1::Policy as WirePolicy;
-use bty_types::Policy;
+use crate::types::v1::{BootChain as WireChain, Policy as WirePolicy};
+use bty_types::{BootChain, Policy};
 
 /// 9999-12-31T23:59:59Z.
 const LAST_SECOND: u64 = 253_402_300_799;
@@ -53,6 +53,26 @@ impl WirePolicy {
     }
 }
 
+impl From<BootChain> for WireChain {
+    fn from(chain: BootChain) -> Self {
+        match chain {
+            BootChain::Ipxe => Self::Ipxe,
+            BootChain::Shim => Self::Shim,
+        }
+    }
+}
+
+impl WireChain {
+    /// The chain that is meant; `None` where none is given.
+    pub const fn known(self) -> Option<BootChain> {
+        match self {
+            Self::Unspecified => None,
+            Self::Ipxe => Some(BootChain::Ipxe),
+            Self::Shim => Some(BootChain::Shim),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,10 +88,13 @@ mod tests {
     }
 
     #[test]
-    fn policies_survive_the_wire() {
+    fn policies_and_chains_survive_the_wire() {
         for policy in Policy::ALL {
             assert_eq!(WirePolicy::from(policy).known(), Some(policy));
         }
         assert_eq!(WirePolicy::Unspecified.known(), None);
+        for chain in BootChain::ALL {
+            assert_eq!(WireChain::from(chain).known(), Some(chain));
+        }
     }
 }

@@ -5,11 +5,11 @@ use std::time::{Duration, SystemTime};
 use bty_api::{
     convert::timestamp,
     registry::v1::Contact,
-    types::v1::{BootPath, Stage},
+    types::v1::{BootPath, Platform, Stage},
 };
 use bty_types::MacAddr;
 
-use crate::engine::{Client, Exchange, Message, Recent, Sender, Silence, Verdict};
+use crate::engine::{Architecture, Client, Exchange, Message, Recent, Sender, Silence, Verdict};
 
 /// Machines whose latest contact is remembered.
 const REMEMBERED: usize = 4096;
@@ -91,6 +91,7 @@ impl Contacts {
             path: path(sender).into(),
             detail: exchange.verdict.reason(),
             failed,
+            platform: platform(sender).into(),
             ..Contact::default()
         })
     }
@@ -119,6 +120,15 @@ const fn stage(client: Client) -> Option<Stage> {
     }
 }
 
+fn platform(sender: &Sender) -> Platform {
+    match sender.architecture.map(|Architecture(number)| number) {
+        Some(0) => Platform::Bios,
+        Some(7 | 9 | 16 | 17) => Platform::UefiX64,
+        Some(11 | 19) => Platform::UefiArm64,
+        _ => Platform::Unspecified,
+    }
+}
+
 const fn path(sender: &Sender) -> BootPath {
     if sender.by_http { BootPath::Http } else { BootPath::Pxe }
 }
@@ -126,7 +136,7 @@ const fn path(sender: &Sender) -> BootPath {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::{Answer, Architecture, ServerPort};
+    use crate::engine::{Answer, ServerPort};
 
     fn exchange(last: u8, client: Client, xid: u32, verdict: Verdict) -> Exchange {
         let sender = Sender {

@@ -12,14 +12,15 @@ use bty_service::{
     BootLink, Context, RunError,
     datagram::{Arrival, DatagramSocket, Departure},
 };
+use bty_types::{BootChain, MacAddr};
 use tokio::{sync::mpsc, task::spawn_blocking, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     contacts::Contacts,
     engine::{
-        Directory, Engine, Exchange, Ingress, Lease, LeaseChange, Mode, Outcome, Recent, Reply,
-        ServerPort, Silence, Verdict,
+        Directory, Engine, Exchange, Ingress, Knows, Lease, LeaseChange, MachineFacts, Mode,
+        Outcome, Recent, Reply, ServerPort, Silence, Verdict,
     },
     history::History,
     interfaces::Interfaces,
@@ -209,6 +210,19 @@ fn listen(
     Ok(())
 }
 
+impl Knows for Shared {
+    /// What the operator has set for it, and what the registry says.
+    fn facts(&self, mac: MacAddr) -> MachineFacts {
+        let MachineFacts { netboot, .. } = self.directory.facts(mac);
+        let way = self.link.way(mac);
+        MachineFacts {
+            netboot,
+            chain: way.chain().known().unwrap_or(BootChain::Ipxe),
+            own_drivers: way.own_drivers,
+        }
+    }
+}
+
 impl Shared {
     /// The leases that run, and whether each is reserved.
     pub(crate) fn leases(&self) -> Vec<(Lease, bool)> {
@@ -269,7 +283,7 @@ impl Shared {
             prefix,
             source: arrival.from,
         };
-        Some(engine.handle(now, &ingress, datagram, &self.directory))
+        Some(engine.handle(now, &ingress, datagram, self))
     }
 
     fn record(&self, now: SystemTime, record: &Exchange) {

@@ -128,7 +128,10 @@ impl Settings {
 
     /// What is known of single machines.
     pub(crate) fn directory(&self) -> Directory {
-        self.ignore.iter().map(|&mac| (mac, MachineFacts { netboot: false })).collect()
+        self.ignore
+            .iter()
+            .map(|&mac| (mac, MachineFacts { netboot: false, ..MachineFacts::default() }))
+            .collect()
     }
 
     fn parse(&self, subnet: &SubnetSettings) -> Result<Subnet, SettingsError> {

@@ -1,10 +1,6 @@
 //! What is served on port 80.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::SystemTime,
-};
+use std::{net::IpAddr, sync::Arc, time::SystemTime};
 
 use axum::{
     Extension, Router,
@@ -25,7 +21,8 @@ use uuid::Uuid;
 use crate::{
     boot::{
         attempt::{self, Answer, Question},
-        query::{self, Platform, Query, printable},
+        grub,
+        query::{self, Query, printable},
         script::{self, Live, Target},
         token::{Claims, Key, Purpose},
     },
@@ -77,7 +74,9 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/api/machines", get(page::machines_json))
         .route("/boot.ipxe", get(first_script))
         .route("/boot/script", get(boot_script))
+        .route("/boot/grub", get(grub_script))
         .route("/boot/failed", get(boot_failed))
+        .route("/grub/{*path}", get(grub_folder))
         .route("/autoexec.ipxe", get(autoexec))
         .route("/boot/{*path}", get(boot_file))
         .route("/live/{file}", get(live_file))
@@ -98,11 +97,45 @@ async fn autoexec(Extension(connection): Asked) -> Response {
     script_response(script::first(connection.local, query::via(BootPath::Http)))
 }
 
-async fn boot_script(
-    State(shared): State<Arc<Shared>>,
+/// Where GRUB looks for its configuration and its modules; it has no need of the latter.
+async fn grub_folder(
     Extension(connection): Asked,
+    Path(path): Path<String>,
     UrlQuery(query): UrlQuery<Query>,
 ) -> Response {
+    if is_named(&path, "grub.cfg") {
+        grub_first(&connection, &query)
+    } else {
+        StatusCode::NOT_FOUND.into_response()
+    }
+}
+
+/// GRUB's first configuration. That which GRUB fetches by TFTP says so; else HTTP Boot has loaded it.
+fn grub_first(connection: &Connection, query: &Query) -> Response {
+    let path = if query.via.is_empty() { BootPath::Http } else { query.path() };
+    script_response(grub::first(connection.local, query::via(path)))
+}
+
+fn is_named(path: &str, name: &str) -> bool {
+    path.rsplit('/').next() == Some(name)
+}
+
+async fn boot_script(shared: State<Arc<Shared>>, asked: Asked, query: UrlQuery<Query>) -> Response {
+    answer(&shared, &asked, &query, Program::Ipxe)
+}
+
+async fn grub_script(shared: State<Arc<Shared>>, asked: Asked, query: UrlQuery<Query>) -> Response {
+    answer(&shared, &asked, &query, Program::Grub)
+}
+
+/// The program that asks for a machine's script, and so its language.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Program {
+    Ipxe,
+    Grub,
+}
+
+fn answer(shared: &Shared, connection: &Connection, query: &Query, program: Program) -> Response {
     let mac = match query.mac() {
         Ok(mac) => mac,
         Err(problem) => return refuse(&problem.to_string()),
@@ -114,15 +147,34 @@ async fn boot_script(
     let claims = Claims::new(Purpose::Boot, mac, boot_id, connection.peer.ip(), now);
     let boot_id = boot_id.to_string();
     let token = claims.seal(&shared.key);
-    let text =
-        shared.script(mac, path, query.platform(), connection.local, &asked, &token, &boot_id);
+    let target = Target {
+        mac,
+        via: query::via(path),
+        platform: query.platform(),
+        server: connection.local,
+        other_exit: shared.link.way(mac).other_exit,
+    };
+    let text = script(program, &target, &asked.answer, &shared.live(token, boot_id.clone()));
     shared.record(mac, path, &asked, connection.peer.ip(), boot_id, now);
     script_response(text)
 }
 
+/// The script for what was decided.
+pub(crate) fn script(program: Program, target: &Target, answer: &Answer, live: &Live) -> String {
+    let reason = &answer.reason;
+    match (answer.action, program) {
+        (Action::Local, Program::Ipxe) => script::local(target, reason),
+        (Action::Local, Program::Grub) => grub::local(target, reason),
+        (Action::Flash | Action::Inventory, Program::Ipxe) => script::live(target, reason, live),
+        (Action::Flash | Action::Inventory, Program::Grub) => grub::live(target, reason, live),
+        (Action::Hold | Action::Unspecified, Program::Ipxe) => script::hold(target, reason),
+        (Action::Hold | Action::Unspecified, Program::Grub) => grub::hold(target, reason),
+    }
+}
+
 /// What is told to one request.
 pub(crate) struct Decided {
-    answer: Answer,
+    pub(crate) answer: Answer,
     /// What was known of the machine; absent while the registry has not been heard of.
     known: Option<MachineBoot>,
 }
@@ -153,36 +205,9 @@ impl Shared {
         Decided { answer, known }
     }
 
-    /// The script for what was decided.
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "each is one fact of the request; a struct would name them once more"
-    )]
-    pub(crate) fn script(
-        &self,
-        mac: MacAddr,
-        path: BootPath,
-        platform: Platform,
-        server: SocketAddr,
-        decided: &Decided,
-        token: &str,
-        boot_id: &str,
-    ) -> String {
-        let target = Target { mac, via: query::via(path), platform, server };
-        let reason = &decided.answer.reason;
-        match decided.answer.action {
-            Action::Local => script::local(&target, reason),
-            Action::Flash | Action::Inventory => {
-                let live = Live {
-                    api_port: self.api_port,
-                    pin: self.pin.clone(),
-                    token: token.to_owned(),
-                    boot_id: boot_id.to_owned(),
-                };
-                script::live(&target, reason, &live)
-            }
-            Action::Hold | Action::Unspecified => script::hold(&target, reason),
-        }
+    /// What the live system of one boot needs to know.
+    pub(crate) fn live(&self, token: String, boot_id: String) -> Live {
+        Live { api_port: self.api_port, pin: self.pin.clone(), token, boot_id }
     }
 
     fn record(
@@ -271,11 +296,15 @@ async fn boot_file(
     State(shared): State<Arc<Shared>>,
     connection: Asked,
     Path(path): Path<String>,
+    UrlQuery(query): UrlQuery<Query>,
     method: Method,
     headers: HeaderMap,
 ) -> Response {
-    if path.rsplit('/').next() == Some("autoexec.ipxe") {
+    if is_named(&path, "autoexec.ipxe") {
         return autoexec(connection).await;
+    }
+    if is_named(&path, "grub.cfg") {
+        return grub_first(&connection, &query);
     }
     shared.counters.files.get_or_create(&FileLabels { folder: "boot" }).inc();
     files::serve(&shared.folders.boot, &path, &method, &headers).await

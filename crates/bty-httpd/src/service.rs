@@ -9,14 +9,18 @@ use bty_api::{
         PreviewBootScriptResponse, httpd_service_server::HttpdService,
     },
     status,
-    types::v1::BootPath,
+    types::v1::{BootChain, BootPath},
 };
 use tonic::{Request, Response, Status};
 
 use crate::{
-    boot::{attempt::Question, query::Platform},
+    boot::{
+        attempt::Question,
+        query::{self, Platform},
+        script::Target,
+    },
     certificate::Certificate,
-    plain::Shared,
+    plain::{Program, Shared, script},
 };
 
 /// The service.
@@ -52,15 +56,20 @@ impl HttpdService for Service {
         let platform = Platform::from_ipxe(&request.platform);
         let question = Question { path: BootPath::Pxe, is_first: false };
         let asked = self.shared.decide(mac, question, SystemTime::now());
-        let script = self.shared.script(
+        let way = self.shared.link.way(mac);
+        let target = Target {
             mac,
-            BootPath::Pxe,
+            via: query::via(BootPath::Pxe),
             platform,
-            EXAMPLE_SERVER,
-            &asked,
-            "PREVIEW",
-            "PREVIEW",
-        );
+            server: EXAMPLE_SERVER,
+            other_exit: way.other_exit,
+        };
+        let program = match (platform, way.chain()) {
+            (Platform::Efi, BootChain::Shim) => Program::Grub,
+            _ => Program::Ipxe,
+        };
+        let live = self.shared.live("PREVIEW".to_owned(), "PREVIEW".to_owned());
+        let script = script(program, &target, &asked.answer, &live);
         Ok(Response::new(PreviewBootScriptResponse { script }))
     }
 }

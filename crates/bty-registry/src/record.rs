@@ -7,9 +7,9 @@ use std::time::SystemTime;
 
 use bty_api::{
     registry::v1::{Partition, Role},
-    types::v1::{Action, BootPath, Disk, Hardware, Stage},
+    types::v1::{Action, BootPath, Disk, Hardware, Platform, Stage},
 };
-use bty_types::{DiskSelector, ImageId, ImageSelector, MacAddr, Policy};
+use bty_types::{BootChain, DiskSelector, ImageId, ImageSelector, MacAddr, Policy};
 
 /// A machine: the wish, the observation, and when either last changed.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,8 +35,10 @@ pub(crate) struct Intent {
     pub image: Option<ImageSelector>,
     /// The disk to write.
     pub disk: Option<DiskSelector>,
-    /// Counts changes of the above but the name, from 1.
+    /// Counts changes of policy, image and disk, from 1.
     pub generation: u64,
+    /// How it boots, where that isn't the registry's default.
+    pub chain: Option<BootChain>,
 }
 
 /// What was seen of a machine.
@@ -72,6 +74,23 @@ pub(crate) struct Observed {
     pub disk_turn_at: Option<SystemTime>,
     /// How its latest work failed, where it has not been finished since.
     pub failure: Option<Failure>,
+    /// What its firmware is.
+    pub platform: Platform,
+    /// What its boots have taught of how it boots.
+    pub way: Way,
+    /// How often in a row it came back right after it was sent to its disk.
+    pub returns: u32,
+}
+
+/// The choices among the ways to boot a machine, each on its usual side or the other.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Way {
+    /// It gets the iPXE with network drivers of its own.
+    pub own_drivers: bool,
+    /// It leaves for its disk the other way.
+    pub other_exit: bool,
+    /// When the boot program was last changed.
+    pub moved_at: Option<SystemTime>,
 }
 
 /// The end of a good flash.
@@ -299,7 +318,14 @@ impl Machine {
     pub(crate) fn new(mac: MacAddr, policy: Policy, now: SystemTime) -> Self {
         Self {
             mac,
-            intent: Intent { name: None, policy, image: None, disk: None, generation: 1 },
+            intent: Intent {
+                name: None,
+                policy,
+                image: None,
+                disk: None,
+                generation: 1,
+                chain: None,
+            },
             observed: Observed {
                 first_seen: now,
                 last_seen: None,
@@ -316,6 +342,9 @@ impl Machine {
                 open_boot_id: None,
                 disk_turn_at: None,
                 failure: None,
+                platform: Platform::Unspecified,
+                way: Way::default(),
+                returns: 0,
             },
             revision: 0,
         }
@@ -339,6 +368,13 @@ impl Machine {
         self.observed.attempts = 0;
         self.observed.open_boot_id = None;
         self.observed.failure = None;
+        self.observed.returns = 0;
+    }
+
+    /// Boots it in the usual way again.
+    pub(crate) fn reset_way(&mut self) {
+        self.observed.way = Way::default();
+        self.observed.returns = 0;
     }
 
     /// The run under way, if one is.

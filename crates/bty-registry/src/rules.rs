@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use bty_types::Policy;
+use bty_types::{BootChain, Policy};
 
 /// Settings that decisions and bounds rest on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Rules {
     /// The policy of a machine that nobody knows.
     pub unknown_policy: Policy,
+    /// How a machine boots of which nothing else is said.
+    pub boot_chain: BootChain,
     /// How often work may be begun without being finished.
     pub max_attempts: u32,
     /// After so long without a word from its agent a run is lost.

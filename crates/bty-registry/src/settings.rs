@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use bty_types::Policy;
+use bty_types::{BootChain, Policy};
 use serde::{Deserialize, Serialize};
 
 use crate::{access::UserNames, rules::Rules};
@@ -26,6 +26,8 @@ pub struct Settings {
     pub listen_tcp: String,
     /// The policy of a machine that is seen for the first time.
     pub unknown_policy: Policy,
+    /// How UEFI machines with a 64-bit x86 processor boot of which nothing else is said.
+    pub boot_chain: BootChain,
     /// How often a machine's work is begun without being finished until the machine waits.
     pub max_attempts: u32,
     /// After so many seconds without a word from its agent a run is lost.
@@ -55,6 +57,7 @@ impl Default for Settings {
             import_dirs: Vec::new(),
             listen_tcp: SocketAddr::from((Ipv4Addr::LOCALHOST, 7600)).to_string(),
             unknown_policy: Policy::Inventory,
+            boot_chain: BootChain::Ipxe,
             max_attempts: 3,
             lost_after_seconds: 120,
             event_retention_count: 200_000,
@@ -127,6 +130,7 @@ impl Settings {
     pub(crate) fn rules(&self) -> Rules {
         Rules {
             unknown_policy: self.unknown_policy,
+            boot_chain: self.boot_chain,
             max_attempts: self.max_attempts,
             lost_after: Duration::from_secs(self.lost_after_seconds),
             max_machines: self.max_machines,

@@ -27,6 +27,7 @@ pub(crate) fn machine(machine: &Machine, around: &Surroundings, now: SystemTime)
             image: intent.image.as_ref().map(ToString::to_string).unwrap_or_default(),
             disk: intent.disk.as_ref().map(ToString::to_string).unwrap_or_default(),
             generation: intent.generation,
+            chain: intent.chain.map(types::BootChain::from).unwrap_or_default().into(),
         }),
         observed: Some(wire::MachineObserved {
             first_seen: Some(timestamp(observed.first_seen)),
@@ -46,6 +47,9 @@ pub(crate) fn machine(machine: &Machine, around: &Surroundings, now: SystemTime)
             attempts: observed.attempts,
             held_reason: if held { decision.reason.clone() } else { String::new() },
             progress_percent: machine.running().map(|run| run.percent),
+            platform: observed.platform.into(),
+            way: Some(way(machine, around)),
+            returns: observed.returns,
         }),
         decision: Some(self::decision(decision)),
         revision: *revision,
@@ -70,6 +74,16 @@ pub(crate) fn machine_boot(
         reason: decision.reason,
         attempt: machine.observed.attempt.as_ref().map(attempt),
         name: machine.intent.name.clone().unwrap_or_default(),
+        way: Some(way(machine, around)),
+    }
+}
+
+fn way(machine: &Machine, around: &Surroundings) -> types::BootWay {
+    let chain = machine.intent.chain.unwrap_or(around.boot_chain);
+    types::BootWay {
+        chain: types::BootChain::from(chain).into(),
+        own_drivers: machine.observed.way.own_drivers,
+        other_exit: machine.observed.way.other_exit,
     }
 }
 

@@ -14,7 +14,7 @@ use bty_api::{
         Contact, MachineBoot, ReportContactsRequest, WatchBootRequest, WatchBootResponse,
         boot_service_client::BootServiceClient,
     },
-    types::v1::Action,
+    types::v1::{Action, BootChain, BootWay},
 };
 use bty_types::MacAddr;
 use tokio::{sync::mpsc, time::sleep};
@@ -41,6 +41,7 @@ pub struct BootLink {
 struct Table {
     machines: HashMap<MacAddr, Arc<MachineBoot>>,
     unknown: Option<Action>,
+    unknown_chain: BootChain,
 }
 
 impl BootLink {
@@ -67,6 +68,13 @@ impl BootLink {
     /// What a machine is told that the registry doesn't know; `None` until the registry has been heard once.
     pub fn unknown_action(&self) -> Option<Action> {
         self.read().unknown
+    }
+
+    /// How this machine is booted; the usual way where the registry says nothing of it.
+    pub fn way(&self, mac: MacAddr) -> BootWay {
+        let table = self.read();
+        let known = table.machines.get(&mac).and_then(|machine| machine.way);
+        known.unwrap_or(BootWay { chain: table.unknown_chain.into(), ..BootWay::default() })
     }
 
     /// Replaces what is kept of a machine, until the registry says otherwise: so that a second request sees what the first
@@ -148,6 +156,7 @@ fn take(
     table: &RwLock<Table>,
     snapshot: &mut Option<HashMap<MacAddr, Arc<MachineBoot>>>,
 ) {
+    let unknown_chain = change.unknown_chain();
     let mut table = table.write().unwrap_or_else(PoisonError::into_inner);
     if let Some(machine) = change.machine
         && let Ok(mac) = machine.mac.parse()
@@ -162,6 +171,7 @@ fn take(
             table.machines = machines;
         }
         table.unknown = Action::try_from(change.unknown_action).ok();
+        table.unknown_chain = unknown_chain;
     }
 }
 

@@ -3,6 +3,7 @@
 //! Text from the LAN, a file, a disk or a person is parsed once, at the edge, into one of these types; inside bty there are
 //! no `String` MACs, digests or names. Nothing here does I/O or knows a protocol.
 
+mod boot_chain;
 mod checksum;
 mod disk_selector;
 mod error_kind;
@@ -12,6 +13,7 @@ mod mac;
 mod parse_error;
 mod policy;
 
+pub use boot_chain::BootChain;
 pub use checksum::Checksum;
 pub use disk_selector::DiskSelector;
 pub use error_kind::ErrorKind;

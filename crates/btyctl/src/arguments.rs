@@ -8,7 +8,7 @@
 
 use std::path::PathBuf;
 
-use bty_types::{DiskSelector, ImageId, ImageName, ImageSelector, Policy};
+use bty_types::{BootChain, DiskSelector, ImageId, ImageName, ImageSelector, Policy};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Controls a bty appliance.
@@ -176,9 +176,16 @@ pub(crate) struct Set {
     /// The disk: serial:S, wwn:W, path:/dev/P or only; "" for none.
     #[arg(long, value_parser = optional::<DiskSelector>)]
     pub(crate) disk: Option<Optional<DiskSelector>>,
+    /// How it boots where it is UEFI x64: ipxe, or shim for Secure Boot;
+    /// "" for the registry's default.
+    #[arg(long, value_parser = optional::<BootChain>)]
+    pub(crate) chain: Option<Optional<BootChain>>,
     /// Flash again, or let a held machine go, with nothing else changed.
     #[arg(long)]
     pub(crate) rearm: bool,
+    /// Boot it in the usual way again, whatever came of it before.
+    #[arg(long)]
+    pub(crate) reset_way: bool,
 }
 
 /// A value that can be taken away.

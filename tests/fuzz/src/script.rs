@@ -27,7 +27,13 @@ pub(crate) fn script(data: &[u8]) {
     );
     let Ok(mac) = query.mac() else { return };
     let server = SocketAddr::from((Ipv4Addr::new(10, 77, 0, 1), 80));
-    let target = Target { mac, via: query::via(query.path()), platform: query.platform(), server };
+    let target = Target {
+        mac,
+        via: query::via(query.path()),
+        platform: query.platform(),
+        server,
+        other_exit: false,
+    };
     let live = Live { api_port: 443, pin: "0".into(), token: "0".into(), boot_id: "0".into() };
     let reason = String::from_utf8_lossy(reason);
     // Nothing that a machine or an operator writes makes a line or a command of its own.

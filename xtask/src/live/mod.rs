@@ -19,6 +19,8 @@ use crate::{debian, workspace};
 /// The suite that kernel, busybox and iPXE come from: Debian stable.
 const SUITE: &str = "trixie";
 const TARGET: &str = "x86_64-unknown-linux-gnu";
+/// What it is made of beside the kernel.
+const PACKAGES: [&str; 4] = ["busybox-static", "grub-efi-amd64-signed", "ipxe", "shim-signed"];
 /// The most that a machine should have to load, in bytes.
 const MOST_BYTES: u64 = 40 << 20;
 /// For how long the package lists are taken as they are, in seconds.
@@ -56,6 +58,7 @@ pub(crate) fn build(out: &Path) -> Result<()> {
     let ipxe = packages.root.join("usr/lib/ipxe");
     let programs = [
         ("undionly.kpxe", "undionly.kpxe"),
+        ("ipxe.pxe", "ipxe.pxe"),
         ("snponly.efi", "x64/snponly.efi"),
         ("ipxe-amd64.efi", "x64/ipxe.efi"),
         ("ipxe-arm64.efi", "arm64/snponly.efi"),
@@ -63,6 +66,7 @@ pub(crate) fn build(out: &Path) -> Result<()> {
     for (from, to) in programs {
         copy_boot_program(&ipxe, &packages.root.join("boot"), from, &out.join("boot").join(to))?;
     }
+    signed_chain(&packages.root, &recipe, &out.join("boot"))?;
     describe(out, &packages, &kernel)?;
     fs::write(stamp_path, stamp)?;
     Ok(())
@@ -93,18 +97,21 @@ fn packages(work: &Path) -> Result<Packages> {
         .is_ok_and(|at| at.elapsed().is_ok_and(|age| age.as_secs() < LISTS_SECONDS));
     if fresh && let Ok(text) = fs::read_to_string(&noted) {
         let versions = text.lines().filter_map(|line| line.split_once(' '));
-        let versions =
+        let versions: Vec<(String, String)> =
             versions.map(|(package, version)| (package.to_owned(), version.to_owned())).collect();
-        return Ok(Packages { root, versions });
+        let has = |package: &&str| versions.iter().any(|(known, _)| known == package);
+        if PACKAGES.iter().all(|package| has(&package)) {
+            return Ok(Packages { root, versions });
+        }
     }
-    eprintln!("fetching kernel, busybox and iPXE of Debian {SUITE}");
+    eprintln!("fetching kernel, busybox, iPXE, shim and GRUB of Debian {SUITE}");
     let apt = debian::Apt::new(&work.join("apt"), SUITE)?;
     if root.exists() {
         fs::remove_dir_all(&root)?;
     }
     let kernel = apt.first_dependency("linux-image-amd64")?;
     let mut versions = Vec::new();
-    for package in [kernel.as_str(), "busybox-static", "ipxe"] {
+    for package in [&[kernel.as_str()][..], &PACKAGES].concat() {
         debian::unpack(&apt.download(package)?, &root)?;
         versions.push((package.to_owned(), apt.version(package)?));
     }
@@ -123,10 +130,24 @@ fn copy_boot_program(ipxe: &Path, boot: &Path, name: &str, to: &Path) -> Result<
     Ok(())
 }
 
+/// What machines with Secure Boot start: shim, which names the GRUB beside it, and the configuration that GRUB looks for by TFTP.
+fn signed_chain(packages: &Path, recipe: &Path, boot: &Path) -> Result<()> {
+    fs::create_dir_all(boot.join("grub"))?;
+    let files = [
+        (packages.join("usr/lib/shim/shimx64.efi.signed"), "x64/shimx64.efi"),
+        (packages.join("usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed"), "x64/grubx64.efi"),
+        (recipe.join("grub.cfg"), "grub/grub.cfg"),
+    ];
+    for (from, to) in files {
+        fs::copy(&from, boot.join(to)).with_context(|| format!("copying {}", from.display()))?;
+    }
+    Ok(())
+}
+
 /// Changes with everything that the result depends on.
 fn stamp(recipe: &Path, flasher: &Path, packages: &Packages) -> Result<String> {
-    let mut text = String::from("1\n");
-    for file in ["init", "udhcpc.script", "modules.list"] {
+    let mut text = String::from("2\n");
+    for file in ["grub.cfg", "init", "udhcpc.script", "modules.list"] {
         let content = fs::read_to_string(recipe.join(file))
             .with_context(|| format!("reading deploy/live/{file}"))?;
         text += &content;

@@ -698,6 +698,9 @@ pub struct MachineBoot {
     /// The machine's name for people; empty where it has none.
     #[prost(string, tag = "5")]
     pub name: ::prost::alloc::string::String,
+    /// How it is booted.
+    #[prost(message, optional, tag = "6")]
+    pub way: ::core::option::Option<super::super::types::v1::BootWay>,
 }
 impl ::prost::Name for MachineBoot {
     const NAME: &'static str = "MachineBoot";
@@ -768,6 +771,9 @@ pub struct Contact {
     /// Whether the machine failed here: then `detail` says how, and an event is recorded.
     #[prost(bool, tag = "11")]
     pub failed: bool,
+    /// What its firmware is; where known.
+    #[prost(enumeration = "super::super::types::v1::Platform", tag = "12")]
+    pub platform: i32,
 }
 impl ::prost::Name for Contact {
     const NAME: &'static str = "Contact";
@@ -807,6 +813,9 @@ pub struct WatchBootResponse {
     /// With `snapshot_complete`: what a machine is told that isn't known yet.
     #[prost(enumeration = "super::super::types::v1::Action", tag = "4")]
     pub unknown_action: i32,
+    /// With `snapshot_complete`: the chain of a machine that isn't known yet.
+    #[prost(enumeration = "super::super::types::v1::BootChain", tag = "5")]
+    pub unknown_chain: i32,
 }
 impl ::prost::Name for WatchBootResponse {
     const NAME: &'static str = "WatchBootResponse";
@@ -2701,6 +2710,9 @@ pub struct MachineIntent {
     /// Counts changes of policy, image and disk, and every `rearm`. Set by the server.
     #[prost(uint64, tag = "5")]
     pub generation: u64,
+    /// How it boots where it is UEFI on a 64-bit x86 processor; unspecified for the registry's default.
+    #[prost(enumeration = "super::super::types::v1::BootChain", tag = "6")]
+    pub chain: i32,
 }
 impl ::prost::Name for MachineIntent {
     const NAME: &'static str = "MachineIntent";
@@ -2757,6 +2769,15 @@ pub struct MachineObserved {
     /// Progress of the run under way, 0 to 100; absent where none is.
     #[prost(uint32, optional, tag = "14")]
     pub progress_percent: ::core::option::Option<u32>,
+    /// What its firmware is.
+    #[prost(enumeration = "super::super::types::v1::Platform", tag = "15")]
+    pub platform: i32,
+    /// How it is booted now.
+    #[prost(message, optional, tag = "16")]
+    pub way: ::core::option::Option<super::super::types::v1::BootWay>,
+    /// How often in a row it came back to the network right after it was sent to its disk.
+    #[prost(uint32, tag = "17")]
+    pub returns: u32,
 }
 impl ::prost::Name for MachineObserved {
     const NAME: &'static str = "MachineObserved";
@@ -2871,7 +2892,7 @@ pub struct UpdateMachineRequest {
     /// The wish.
     #[prost(message, optional, tag = "2")]
     pub intent: ::core::option::Option<MachineIntent>,
-    /// Which fields of the wish to take: any of "name", "policy", "image", "disk".
+    /// Which fields of the wish to take: any of "name", "policy", "image", "disk", "chain".
     #[prost(message, optional, tag = "3")]
     pub update_mask: ::core::option::Option<::prost_types::FieldMask>,
     /// Begin a new generation even where nothing else changes: flash again, let a held machine go.
@@ -2880,6 +2901,9 @@ pub struct UpdateMachineRequest {
     /// Only where the machine has this generation (ABORTED else); 0 for any.
     #[prost(uint64, tag = "5")]
     pub expect_generation: u64,
+    /// Boot it in the usual way again, whatever came of it before.
+    #[prost(bool, tag = "6")]
+    pub reset_way: bool,
 }
 impl ::prost::Name for UpdateMachineRequest {
     const NAME: &'static str = "UpdateMachineRequest";

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use bty_types::MacAddr;
+use bty_types::{BootChain, MacAddr};
 
 use super::{
     client::{Architecture, Client, Platform, ipxe_has_http},
@@ -14,7 +14,7 @@ use super::{
     options::{code, sub_options},
     recent::Recent,
     request::Request,
-    rules::Mode,
+    rules::{MachineFacts, Mode},
 };
 
 /// How long a firmware's way to the network tells of the iPXE that follows it.
@@ -37,34 +37,54 @@ const BOOT_ITEM: u8 = 71;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BootFiles {
     /// For x86 BIOS.
-    pub bios: String,
+    pub bios: Pair,
     /// For 64-bit x86 UEFI.
-    pub x64: String,
+    pub x64: Pair,
     /// For 64-bit ARM UEFI.
-    pub arm64: String,
+    pub arm64: Pair,
+    /// For 64-bit x86 UEFI by the signed chain.
+    pub x64_shim: String,
     /// The port of the HTTP server; 80 is left out of URLs.
     pub http_port: u16,
+}
+
+/// The two builds of iPXE for a platform, since each hangs on some hardware that the other runs on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pair {
+    /// With the firmware's network driver, and on its card alone: for all that is not known to need the other.
+    pub firmware: String,
+    /// With drivers of its own.
+    pub own: String,
+}
+
+impl Pair {
+    fn new(firmware: &str, own: &str) -> Self {
+        Self { firmware: firmware.to_owned(), own: own.to_owned() }
+    }
 }
 
 impl Default for BootFiles {
     fn default() -> Self {
         Self {
-            bios: "undionly.kpxe".to_owned(),
-            x64: "x64/snponly.efi".to_owned(),
-            arm64: "arm64/snponly.efi".to_owned(),
+            bios: Pair::new("undionly.kpxe", "ipxe.pxe"),
+            x64: Pair::new("x64/snponly.efi", "x64/ipxe.efi"),
+            arm64: Pair::new("arm64/snponly.efi", "arm64/ipxe.efi"),
+            x64_shim: "x64/shimx64.efi".to_owned(),
             http_port: 80,
         }
     }
 }
 
 impl BootFiles {
-    fn program(&self, platform: Platform) -> Option<&str> {
-        match platform {
-            Platform::Bios => Some(&self.bios),
-            Platform::X64 => Some(&self.x64),
-            Platform::Arm64 => Some(&self.arm64),
-            Platform::RaspberryPi | Platform::Unserved => None,
-        }
+    fn program(&self, platform: Platform, facts: MachineFacts) -> Option<&str> {
+        let pair = match platform {
+            Platform::X64 if facts.chain == BootChain::Shim => return Some(&self.x64_shim),
+            Platform::Bios => &self.bios,
+            Platform::X64 => &self.x64,
+            Platform::Arm64 => &self.arm64,
+            Platform::RaspberryPi | Platform::Unserved => return None,
+        };
+        Some(if facts.own_drivers { &pair.own } else { &pair.firmware })
     }
 
     /// By number: firmware and iPXE resolve no names this early (ipxe#1316).
@@ -213,7 +233,7 @@ impl Booter {
     }
 
     fn program(&self, asked: &Asked<'_>) -> Result<&str, Silence> {
-        self.files.program(asked.platform()).ok_or_else(|| Silence::Architecture {
+        self.files.program(asked.platform(), asked.facts).ok_or_else(|| Silence::Architecture {
             client: asked.client,
             architecture: asked.architecture(),
         })
@@ -228,6 +248,7 @@ pub(super) struct Asked<'a> {
     pub(super) architecture: Option<Architecture>,
     pub(super) way: Way,
     pub(super) server: Ipv4Addr,
+    pub(super) facts: MachineFacts,
 }
 
 impl Asked<'_> {

@@ -19,14 +19,14 @@ mod subnet;
 
 use std::{net::Ipv4Addr, time::SystemTime};
 
-pub use boot::BootFiles;
+pub use boot::{BootFiles, Pair};
 pub use client::{Architecture, Client};
 pub use exchange::{Answer, Exchange, Sender, Silence, Verdict};
 pub use ingress::{Ingress, Reply, ServerPort};
 pub use leases::{Lease, LeaseChange};
 pub use recent::Recent;
 pub use request::{Malformed, Message};
-pub use rules::{Directory, MachineFacts, Mode, Rules};
+pub use rules::{Directory, Knows, MachineFacts, Mode, Rules};
 pub use subnet::{Reservation, Subnet, SubnetError, SubnetText};
 
 use answer::Answering;
@@ -101,7 +101,7 @@ impl Engine {
         now: SystemTime,
         ingress: &Ingress,
         datagram: &[u8],
-        directory: &Directory,
+        directory: &dyn Knows,
     ) -> Outcome {
         let record = |sender, verdict| Exchange {
             interface: ingress.interface.clone(),
@@ -127,9 +127,10 @@ impl Engine {
             request: &request,
             client,
             way,
+            facts: directory.facts(request.mac),
         };
         let sender = Some(describe(&asked));
-        let (verdict, reply, changes) = match self.decide(now, ingress, &asked, directory) {
+        let (verdict, reply, changes) = match self.decide(now, ingress, &asked) {
             Ok(decided) => decided,
             Err(silence) => (Verdict::Silent(silence), None, Vec::new()),
         };
@@ -141,7 +142,6 @@ impl Engine {
         now: SystemTime,
         ingress: &Ingress,
         asked: &Asked<'_>,
-        directory: &Directory,
     ) -> Result<Decided, Silence> {
         let request = asked.request;
         if request.op == Op::Reply {
@@ -151,7 +151,7 @@ impl Engine {
             return Err(Silence::Off);
         }
         let message = request.message.ok_or(Silence::Bootp)?;
-        let may_boot = directory.facts(request.mac).netboot;
+        let may_boot = asked.facts.netboot;
         match (ingress.port, self.mode) {
             (ServerPort::Pxe, _) => self.boot_service(ingress, asked, message, may_boot),
             (ServerPort::Dhcp, Mode::Full) => {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use bty_types::MacAddr;
+use bty_types::{BootChain, MacAddr};
 use serde::{Deserialize, Serialize};
 
 use super::{boot::BootFiles, subnet::Subnet};
@@ -40,17 +40,26 @@ pub struct Directory(HashMap<MacAddr, MachineFacts>);
 pub struct MachineFacts {
     /// Whether it may be told to netboot. A machine that boots its disk is told too: the boot script sends it there.
     pub netboot: bool,
+    /// How it boots, where it is UEFI on a 64-bit x86 processor.
+    pub chain: BootChain,
+    /// Whether it gets the iPXE with network drivers of its own.
+    pub own_drivers: bool,
 }
 
 impl Default for MachineFacts {
     fn default() -> Self {
-        Self { netboot: true }
+        Self { netboot: true, chain: BootChain::Ipxe, own_drivers: false }
     }
 }
 
-impl Directory {
+/// Who knows of single machines.
+pub trait Knows {
     /// What is known of this machine; the default for one that isn't known.
-    pub fn facts(&self, mac: MacAddr) -> MachineFacts {
+    fn facts(&self, mac: MacAddr) -> MachineFacts;
+}
+
+impl Knows for Directory {
+    fn facts(&self, mac: MacAddr) -> MachineFacts {
         self.0.get(&mac).copied().unwrap_or_default()
     }
 }

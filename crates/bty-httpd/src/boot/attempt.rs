@@ -100,7 +100,7 @@ mod tests {
                 paths: paths.iter().map(|question| question.path.into()).collect(),
                 at: Some(timestamp(at(seconds))),
             }),
-            name: String::new(),
+            ..MachineBoot::default()
         }
     }
 

@@ -21,6 +21,8 @@ pub struct Target {
     pub platform: Platform,
     /// The address and port that the machine reached this server by.
     pub server: SocketAddr,
+    /// Whether it leaves for its disk the other way: the usual one brought it back.
+    pub other_exit: bool,
 }
 
 /// What the live system needs to reach the agents' API, all of it on the kernel's command line.
@@ -76,10 +78,14 @@ pub fn first(server: SocketAddr, via: &str) -> String {
 
 /// Boots the disk.
 pub fn local(target: &Target, reason: &str) -> String {
-    let leave = match target.platform {
+    let leave = match (target.platform, target.other_exit) {
         // Some BIOSes stop after exit instead of going on to the disk.
-        Platform::Bios => "sanboot --no-describe --drive 0x80 || exit 1",
-        Platform::Efi => "exit 1",
+        (Platform::Bios, false) => "sanboot --no-describe --drive 0x80 || exit 1",
+        // Some firmware starts over after exit: then iPXE starts the disk's loader itself.
+        (Platform::Efi, true) => {
+            "sanboot --no-describe --drive 0 --filename \\EFI\\BOOT\\BOOTX64.EFI || exit 1"
+        }
+        (Platform::Bios, true) | (Platform::Efi, false) => "exit 1",
     };
     format!("#!ipxe\necho bty: booting the disk: {}\n{leave}\n", harmless(reason))
 }
@@ -102,18 +108,14 @@ pub fn hold(target: &Target, reason: &str) -> String {
 /// Boots the live system.
 pub fn live(target: &Target, reason: &str, live: &Live) -> String {
     let server = host(target.server);
-    let mac = target.mac.hyphenated();
-    let Live { api_port, pin, token, boot_id } = live;
-    let api = host(SocketAddr::new(target.server.ip(), *api_port));
-    let query = format!("mac={mac}&boot={boot_id}");
+    let query = live_query(target, live);
+    let arguments = kernel_arguments(target, live);
     let url = script_url(target);
     format!(
         "#!ipxe\n\
          echo bty: starting the live system: {reason}\n\
          imgfree ||\n\
-         kernel http://{server}/live/vmlinuz?{query} initrd=initramfs.img quiet loglevel=4 panic=30 {QUICK} {CONSOLES} \
-         BOOTIF=01-{mac} bty.server={server} bty.api={api} bty.pin={pin} bty.mac={mac} bty.boot={boot_id} \
-         bty.token={token} || goto again\n\
+         kernel http://{server}/live/vmlinuz?{query} initrd=initramfs.img {arguments} || goto again\n\
          initrd --name initramfs.img http://{server}/live/initramfs.img?{query} || goto again\n\
          boot || goto again\n\
          :again\n\
@@ -125,8 +127,25 @@ pub fn live(target: &Target, reason: &str, live: &Live) -> String {
     )
 }
 
+/// What tells who fetches the live system.
+pub(super) fn live_query(target: &Target, live: &Live) -> String {
+    format!("mac={}&boot={}", target.mac.hyphenated(), live.boot_id)
+}
+
+/// The kernel's command line, but for the initramfs, which each boot program names in its own way.
+pub(super) fn kernel_arguments(target: &Target, live: &Live) -> String {
+    let server = host(target.server);
+    let mac = target.mac.hyphenated();
+    let Live { api_port, pin, token, boot_id } = live;
+    let api = host(SocketAddr::new(target.server.ip(), *api_port));
+    format!(
+        "quiet loglevel=4 panic=30 {QUICK} {CONSOLES} BOOTIF=01-{mac} bty.server={server} bty.api={api} bty.pin={pin} \
+         bty.mac={mac} bty.boot={boot_id} bty.token={token}"
+    )
+}
+
 fn script_url(target: &Target) -> String {
-    let Target { mac, via, platform, server } = target;
+    let Target { mac, via, platform, server, .. } = target;
     format!(
         "http://{}/boot/script?mac={}&via={via}&platform={}",
         host(*server),
@@ -136,7 +155,7 @@ fn script_url(target: &Target) -> String {
 }
 
 /// The address as it stands in a URL, without port 80.
-fn host(server: SocketAddr) -> String {
+pub(super) fn host(server: SocketAddr) -> String {
     let ip = match server.ip() {
         IpAddr::V4(ip) => ip.to_string(),
         IpAddr::V6(ip) => {
@@ -146,8 +165,8 @@ fn host(server: SocketAddr) -> String {
     if server.port() == 80 { ip } else { format!("{ip}:{}", server.port()) }
 }
 
-/// A sentence as it may stand in a script: iPXE expands `${...}`, and reads `#`, `&&`, `||` and line ends as its own.
-fn harmless(text: &str) -> String {
+/// A sentence as it may stand in a script, iPXE's or GRUB's: iPXE expands `${...}`, and reads `#`, `&&`, `||` and line ends as its own.
+pub(super) fn harmless(text: &str) -> String {
     let fit = |character: char| {
         let plain = character.is_ascii_alphanumeric() || " .,:;-_/()+=".contains(character);
         if plain { character } else { ' ' }
@@ -167,6 +186,7 @@ mod tests {
             via: "pxe",
             platform,
             server: "10.77.0.1:80".parse().unwrap(),
+            other_exit: false,
         }
     }
 
@@ -180,6 +200,14 @@ mod tests {
             local(&target(Platform::Bios), "flashed"),
             "#!ipxe\necho bty: booting the disk: flashed\nsanboot --no-describe --drive 0x80 || exit 1\n"
         );
+    }
+
+    #[test]
+    fn a_machine_that_came_back_leaves_the_other_way() {
+        let leaves = |platform| local(&Target { other_exit: true, ..target(platform) }, "flashed");
+        assert!(leaves(Platform::Bios).ends_with("\nexit 1\n"));
+        let efi = leaves(Platform::Efi);
+        assert!(efi.contains("sanboot --no-describe --drive 0 --filename \\EFI\\BOOT"), "{efi}");
     }
 
     #[test]

@@ -3,10 +3,10 @@
 use std::time::SystemTime;
 
 use bty_api::types::v1::Action;
-use bty_types::{ImageSelector, MacAddr, Policy};
+use bty_types::{BootChain, ImageSelector, MacAddr, Policy};
 
 use super::{Asker, Decision, Resolved, Surroundings, closed_tries, current_failure, what_next};
-use crate::record::{Intent, Machine, Observed};
+use crate::record::{Intent, Machine, Observed, Way};
 
 /// Why a machine does what it does next.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +35,7 @@ pub(crate) fn explain(machine: &Machine, around: &Surroundings, now: SystemTime)
         });
     }
     facts.extend(tries(intent, observed, around, now));
+    facts.extend(way(intent, observed, around));
     let hints = hints(*mac, intent, observed, around, decision.action);
     Explanation { decision, facts, hints }
 }
@@ -106,6 +107,27 @@ fn tries(
     facts
 }
 
+fn way(intent: &Intent, observed: &Observed, around: &Surroundings) -> Vec<String> {
+    let mut facts = Vec::new();
+    let chain = intent.chain.unwrap_or(around.boot_chain);
+    if chain != BootChain::Ipxe {
+        facts.push(format!("its boot chain is {chain}"));
+    }
+    if observed.way.own_drivers {
+        facts.push("it gets iPXE with drivers of its own: the usual one was not heard of".into());
+    }
+    if observed.way.other_exit {
+        facts.push("it leaves for its disk another way: it came back from the usual one".into());
+    }
+    if observed.returns > 0 {
+        facts.push(format!(
+            "it came back {} times in a row right after it was sent to its disk",
+            observed.returns
+        ));
+    }
+    facts
+}
+
 fn hints(
     mac: MacAddr,
     intent: &Intent,
@@ -134,10 +156,16 @@ fn hints(
     let moved = |id| observed.flashed.is_some_and(|flashed| flashed.image != id);
     let tag_moved = matches!(around.image, Resolved::Present(id) if moved(id));
     let was_tried = observed.attempts > 0 || current_failure(intent, observed).is_some();
-    if action == Action::Hold && was_tried {
+    let disk_does_not_boot = observed.returns >= around.max_attempts;
+    if action == Action::Hold && (was_tried || disk_does_not_boot) {
         hints.push(format!("btyctl machine set {mac} --rearm (tries again)"));
     } else if action == Action::Local && intent.policy == Policy::FlashOnce && tag_moved {
         hints.push(format!("btyctl machine set {mac} --rearm (flashes what the name means now)"));
+    }
+    if observed.way != Way::default() {
+        hints.push(format!(
+            "btyctl machine set {mac} --reset-way (boots it in the usual way again)"
+        ));
     }
     hints
 }

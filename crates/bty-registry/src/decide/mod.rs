@@ -20,7 +20,7 @@ mod tests;
 use std::time::{Duration, SystemTime};
 
 use bty_api::types::v1::Action;
-use bty_types::{ImageId, Policy};
+use bty_types::{BootChain, ImageId, Policy};
 
 use crate::record::{Failure, Intent, Observed, RunState};
 
@@ -36,6 +36,8 @@ pub(crate) struct Surroundings {
     pub image: Resolved,
     /// How often work may be begun without being finished.
     pub max_attempts: u32,
+    /// How a machine boots of which nothing else is said.
+    pub boot_chain: BootChain,
 }
 
 /// What the assigned image resolves to.
@@ -104,6 +106,9 @@ pub(crate) fn what_next(
         }
         Policy::FlashAlways if observed.disk_turn_at.is_none() => {
             return Decision::new(Action::Local, "it was flashed, and its disk has its one turn");
+        }
+        Policy::FlashAlways if observed.returns >= around.max_attempts => {
+            return Decision::new(Action::Hold, disk_does_not_boot(observed.returns));
         }
         Policy::FlashAlways => Decision::new(Action::Flash, "its disk has had its one turn"),
     };
@@ -178,6 +183,14 @@ fn is_coming_up(observed: &Observed, now: SystemTime) -> bool {
     let Some(attempt) = &observed.attempt else { return false };
     // A clock that was set back makes it long ago, which is the safe side.
     now.duration_since(attempt.at).is_ok_and(|since| since < COMING_UP)
+}
+
+/// Flashed and back at once, again and again: one more flash would end the same.
+fn disk_does_not_boot(returns: u32) -> String {
+    format!(
+        "it was flashed and came back from its disk at once, {returns} times in a row: the image does not boot here, or the \
+         firmware does not go to the disk"
+    )
 }
 
 fn too_often(intent: &Intent, observed: &Observed, tries: u32) -> String {

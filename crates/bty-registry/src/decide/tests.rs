@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bty_api::types::v1::{Action, BootPath};
-use bty_types::{ImageId, MacAddr, Policy};
+use bty_types::{BootChain, ImageId, MacAddr, Policy};
 use proptest::{option, prelude::*};
 
 use super::{Asker, COMING_UP, PROOF_MISMATCH, Resolved, Surroundings, explain, what_next};
@@ -21,7 +21,7 @@ fn id(byte: u8) -> ImageId {
 }
 
 fn around() -> Surroundings {
-    Surroundings { image: Resolved::Present(id(1)), max_attempts: 3 }
+    Surroundings { image: Resolved::Present(id(1)), max_attempts: 3, boot_chain: BootChain::Ipxe }
 }
 
 /// A machine that is assigned an image and a disk, in generation 4.
@@ -312,7 +312,7 @@ proptest! {
         as_agent in any::<bool>(),
         seconds in 0..1000_u64,
     ) {
-        let around = Surroundings { image, max_attempts: 3 };
+        let around = Surroundings { image, ..around() };
         let asker = if as_agent { Asker::Agent { boot_id: BOOT } } else { Asker::PowerOn };
         let (action, reason) = told(&machine, &around, asker, at(seconds));
         prop_assert!(!reason.is_empty());

@@ -2,9 +2,12 @@
 
 use std::time::SystemTime;
 
-use bty_api::registry::v1::{
-    ReportContactsRequest, ReportContactsResponse, WatchBootRequest, WatchBootResponse,
-    boot_service_server::BootService,
+use bty_api::{
+    registry::v1::{
+        ReportContactsRequest, ReportContactsResponse, WatchBootRequest, WatchBootResponse,
+        boot_service_server::BootService,
+    },
+    types::v1::BootChain,
 };
 use tonic::{Request, Response, Status};
 
@@ -42,13 +45,15 @@ impl BootService for Boots {
                 let around = snapshot.surroundings(&machine.intent)?;
                 told.push(view::machine_boot(&machine, &around, now));
             }
-            let unknown = view::unknown_action(snapshot.rules().unknown_policy);
+            let rules = snapshot.rules();
+            let unknown = (view::unknown_action(rules.unknown_policy), rules.boot_chain);
             Ok::<_, Problem>((told, unknown, snapshot.revision()?))
         });
-        let (machines, unknown, known) = reading.await?;
+        let (machines, (unknown_action, unknown_chain), known) = reading.await?;
         let complete = WatchBootResponse {
             snapshot_complete: true,
-            unknown_action: unknown.into(),
+            unknown_action: unknown_action.into(),
+            unknown_chain: BootChain::from(unknown_chain).into(),
             ..WatchBootResponse::default()
         };
         let told =

@@ -7,7 +7,7 @@ use bty_api::{
         MachineIntent, UpdateMachineRequest, UpdateMachineResponse, WatchMachinesRequest,
         WatchMachinesResponse, machine_service_server::MachineService,
     },
-    types::v1::Policy as WirePolicy,
+    types::v1::{BootChain as WireChain, Policy as WirePolicy},
 };
 use std::time::SystemTime;
 use tonic::{Request, Response, Status};
@@ -168,14 +168,15 @@ fn shown(
 
 /// The wish in a request, as far as its mask says.
 fn update(request: UpdateMachineRequest) -> Result<Update, Problem> {
-    let UpdateMachineRequest { intent, update_mask, rearm, expect_generation, .. } = request;
+    let UpdateMachineRequest { intent, update_mask, rearm, expect_generation, reset_way, .. } =
+        request;
     let paths = update_mask.map(|mask| mask.paths).unwrap_or_default();
     let intent = match intent {
         Some(intent) => intent,
         None if paths.is_empty() => MachineIntent::default(),
         None => return Err(Problem::Missing("intent")),
     };
-    let mut update = Update { rearm, expect_generation, ..Update::default() };
+    let mut update = Update { rearm, expect_generation, reset_way, ..Update::default() };
     for path in &paths {
         match path.as_str() {
             "name" => update.name = Edit::Set(maybe(&intent.name).map(machine_name).transpose()?),
@@ -193,8 +194,13 @@ fn update(request: UpdateMachineRequest) -> Result<Update, Problem> {
                 let disk = maybe(&intent.disk).map(str::parse).transpose();
                 update.disk = Edit::Set(disk.map_err(Problem::field("intent.disk"))?);
             }
+            "chain" => {
+                let chain = WireChain::try_from(intent.chain)
+                    .map_err(|_| Problem::value("intent.chain", "it is one of ipxe, shim"))?;
+                update.chain = Edit::Set(chain.known());
+            }
             other => {
-                let reason = format!("{other:?} is none of name, policy, image and disk");
+                let reason = format!("{other:?} is none of name, policy, image, disk and chain");
                 return Err(Problem::value("update_mask", reason));
             }
         }

@@ -2,8 +2,8 @@
 
 use std::time::SystemTime;
 
-use bty_api::types::v1::Stage;
-use bty_types::{ImageSelector, MacAddr};
+use bty_api::types::v1::{Platform, Stage};
+use bty_types::{BootChain, ImageSelector, MacAddr};
 use rusqlite::{OptionalExtension, Row, named_params};
 
 use super::{
@@ -14,14 +14,15 @@ use super::{
 };
 use crate::{
     decide::Surroundings,
-    record::{Attempt, Failure, Flashed, Intent, LatestRun, Machine, Observed},
+    record::{Attempt, Failure, Flashed, Intent, LatestRun, Machine, Observed, Way},
 };
 
 /// What [`machine`] reads, in its order.
 const SELECT: &str = "SELECT m.mac, m.name, m.policy, m.image, m.disk, m.generation, m.first_seen, m.last_seen, m.address, \
      m.stage, m.stage_at, m.hardware, m.hardware_at, m.finished_generation, m.flashed_image, m.flashed_at, \
      r.id, r.state, r.boot_id, r.percent, m.attempts, m.attempt_action, m.attempt_paths, m.attempt_at, m.open_boot_id, \
-     m.disk_turn_at, m.failure_generation, m.failure_reason, m.failure_message, m.revision \
+     m.disk_turn_at, m.failure_generation, m.failure_reason, m.failure_message, m.revision, m.chain, \
+     m.platform, m.own_drivers, m.other_exit, m.way_moved_at, m.returns \
      FROM machines m LEFT JOIN runs r ON r.id = m.run_id";
 
 impl Snapshot<'_> {
@@ -98,6 +99,24 @@ impl Snapshot<'_> {
         rows.collect::<rusqlite::Result<_>>().doing(doing)
     }
 
+    /// The machines that fetched a boot program before this and of which nothing was heard since.
+    pub(crate) fn machines_at_program(
+        &self,
+        before: SystemTime,
+    ) -> Result<Vec<Machine>, StoreError> {
+        let doing = "reading the machines at their boot program";
+        let mut statement = self
+            .connection
+            .prepare_cached(&format!(
+                "{SELECT} WHERE m.stage = ?1 AND m.stage_at <= ?2 \
+                 AND (m.way_moved_at IS NULL OR m.way_moved_at < m.stage_at)"
+            ))
+            .doing(doing)?;
+        let stage = i32::from(Stage::BootProgram);
+        let rows = statement.query_map((stage, millis(before)), machine).doing(doing)?;
+        rows.collect::<rusqlite::Result<_>>().doing(doing)
+    }
+
     /// How many machines are known, and how many of them were first seen after this.
     pub(crate) fn count_machines(&self, since: SystemTime) -> Result<(u64, u64), StoreError> {
         let mut statement = self
@@ -119,6 +138,7 @@ impl Snapshot<'_> {
         Ok(Surroundings {
             image: self.resolve(intent.image.as_ref())?,
             max_attempts: self.rules.max_attempts,
+            boot_chain: self.rules.boot_chain,
         })
     }
 }
@@ -159,11 +179,12 @@ impl Transaction<'_> {
                 "INSERT INTO machines (mac, name, policy, image, disk, generation, first_seen, last_seen, address, \
                  stage, stage_at, hardware, hardware_at, finished_generation, flashed_image, flashed_at, run_id, attempts, \
                  attempt_action, attempt_paths, attempt_at, open_boot_id, disk_turn_at, failure_generation, failure_reason, \
-                 failure_message, revision) \
+                 failure_message, revision, chain, platform, own_drivers, other_exit, way_moved_at, returns) \
                  VALUES (:mac, :name, :policy, :image, :disk, :generation, :first_seen, :last_seen, :address, \
                  :stage, :stage_at, :hardware, :hardware_at, :finished_generation, :flashed_image, :flashed_at, :run_id, \
                  :attempts, :attempt_action, :attempt_paths, :attempt_at, :open_boot_id, :disk_turn_at, \
-                 :failure_generation, :failure_reason, :failure_message, :revision)",
+                 :failure_generation, :failure_reason, :failure_message, :revision, :chain, :platform, :own_drivers, :other_exit, \
+                 :way_moved_at, :returns)",
             )
             .doing("writing a machine")?;
         statement
@@ -195,6 +216,12 @@ impl Transaction<'_> {
                 ":failure_reason": failure.map(|failure| failure.reason.clone()),
                 ":failure_message": failure.map(|failure| failure.message.clone()),
                 ":revision": integer(*revision),
+                ":chain": intent.chain.map(BootChain::as_str),
+                ":platform": i32::from(observed.platform),
+                ":own_drivers": observed.way.own_drivers,
+                ":other_exit": observed.way.other_exit,
+                ":way_moved_at": observed.way.moved_at.map(millis),
+                ":returns": observed.returns,
             })
             .doing("writing a machine")?;
         Ok(())
@@ -220,6 +247,7 @@ fn machine(row: &Row<'_>) -> rusqlite::Result<Machine> {
         image: columns.maybe_parsed("an image")?,
         disk: columns.maybe_parsed("a disk selector")?,
         generation: columns.count()?,
+        chain: None,
     };
     let observed = Observed {
         first_seen: columns.time()?,
@@ -237,8 +265,21 @@ fn machine(row: &Row<'_>) -> rusqlite::Result<Machine> {
         open_boot_id: columns.take()?,
         disk_turn_at: columns.maybe_time()?,
         failure: failure(&mut columns)?,
+        platform: Platform::Unspecified,
+        way: Way::default(),
+        returns: 0,
     };
-    Ok(Machine { mac, intent, observed, revision: columns.count()? })
+    let mut machine = Machine { mac, intent, observed, revision: columns.count()? };
+    // What the second migration has added.
+    machine.intent.chain = columns.maybe_parsed("a boot chain")?;
+    machine.observed.platform = Platform::try_from(columns.take::<i32>()?).unwrap_or_default();
+    machine.observed.way = Way {
+        own_drivers: columns.take()?,
+        other_exit: columns.take()?,
+        moved_at: columns.maybe_time()?,
+    };
+    machine.observed.returns = columns.count()?;
+    Ok(machine)
 }
 
 fn flashed(columns: &mut Columns<'_, '_>) -> rusqlite::Result<Option<Flashed>> {

@@ -13,6 +13,7 @@ use crate::{
     problem::Problem,
     record::{Attempt, Machine, NewEvent},
     store::Transaction,
+    work::way::{self, Lesson},
 };
 
 /// Contacts in one report.
@@ -112,6 +113,8 @@ fn take(
     let stage = stage(contact);
     // A machine that waits asks every few seconds, each time anew: that is told once.
     let is_new = machine.observed.stage != stage || contact.new_attempt && stage != Stage::Held;
+    let chain = machine.intent.chain.unwrap_or(transaction.rules().boot_chain);
+    let lesson = way::learn(&mut machine, contact, stage, chain, at);
     machine.reached(stage, at);
     if !contact.address.is_empty() {
         machine.observed.address = printable(&contact.address);
@@ -121,6 +124,9 @@ fn take(
     }
     let mac = machine.mac;
     transaction.put_machine(machine)?;
+    if let Some(lesson) = lesson {
+        record_lesson(transaction, mac, lesson)?;
+    }
     if contact.failed || is_new {
         transaction.event(NewEvent {
             kind: if contact.failed { "boot.failed" } else { kind(stage) },
@@ -130,6 +136,24 @@ fn take(
             ..NewEvent::default()
         })?;
     }
+    Ok(())
+}
+
+/// Records what was learned of how a machine boots.
+pub(super) fn record_lesson(
+    transaction: &mut Transaction<'_>,
+    mac: MacAddr,
+    lesson: Lesson,
+) -> Result<(), Problem> {
+    let Lesson { kind, message } = lesson;
+    tracing::info!(%mac, kind, message, "a machine's way to boot was judged");
+    transaction.event(NewEvent {
+        kind,
+        actor: "registry".to_owned(),
+        mac: Some(mac),
+        message,
+        ..NewEvent::default()
+    })?;
     Ok(())
 }
 

@@ -11,6 +11,7 @@ mod progress;
 mod run_end;
 mod sweep;
 mod update;
+mod way;
 
 pub(crate) use check_in::{Boot, CheckIn, Plan, RETRY_AFTER, check_in};
 pub(crate) use contact::{MAX_CONTACTS, take_contacts};

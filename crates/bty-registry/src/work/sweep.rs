@@ -2,14 +2,19 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::run_end::{self, Ended};
+use super::{
+    contact::record_lesson,
+    run_end::{self, Ended},
+    way::{self, PROGRAM_SILENT},
+};
 use crate::{decide::COMING_UP, problem::Problem, record::Run, store::Transaction};
 
 /// For so long after a power-on came to nothing its machine is looked at again; longer than the time between two sweeps.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
 /// Ends the runs whose agents were not heard of for too long, counting from `since` at the earliest: the registry cannot have
-/// heard anything before it was started. Looks again at machines whose power-on came to nothing. Returns how many runs ended.
+/// heard anything before it was started. Looks again at machines whose power-on came to nothing, and changes how those boot
+/// whose boot program was not heard of. Returns how many runs ended.
 pub(crate) fn sweep(
     transaction: &mut Transaction<'_>,
     since: SystemTime,
@@ -36,5 +41,14 @@ pub(crate) fn sweep(
         .map(|(mac, _)| mac)
         .collect();
     transaction.refresh_machines(&overdue)?;
+    let before = now.checked_sub(PROGRAM_SILENT).unwrap_or(now);
+    for mut machine in transaction.machines_at_program(before)? {
+        let chain = machine.intent.chain.unwrap_or(transaction.rules().boot_chain);
+        if let Some(lesson) = way::program_was_silent(&mut machine, chain, now) {
+            let mac = machine.mac;
+            transaction.put_machine(machine)?;
+            record_lesson(transaction, mac, lesson)?;
+        }
+    }
     Ok(count)
 }

@@ -1,6 +1,6 @@
 //! What an operator does to a machine.
 
-use bty_types::{DiskSelector, ImageSelector, MacAddr, Policy};
+use bty_types::{BootChain, DiskSelector, ImageSelector, MacAddr, Policy};
 
 use crate::{
     problem::Problem,
@@ -19,8 +19,12 @@ pub(crate) struct Update {
     pub image: Edit<ImageSelector>,
     /// The disk.
     pub disk: Edit<DiskSelector>,
+    /// The boot chain.
+    pub chain: Edit<BootChain>,
     /// Begin a new generation even where nothing else changes.
     pub rearm: bool,
+    /// Forget what was learned of how it boots.
+    pub reset_way: bool,
     /// The generation that the machine must have; 0 for any.
     pub expect_generation: u64,
 }
@@ -114,6 +118,11 @@ fn apply(machine: &mut Machine, update: Update, made: bool) -> Vec<String> {
         words.push(format!("name {}", told(name.clone())));
         intent.name = name;
     }
+    // How it boots says nothing about what its disk is to hold.
+    if let Some(chain) = update.chain.change(intent.chain.as_ref()) {
+        words.push(format!("chain {}", told(chain.map(|chain| chain.to_string()))));
+        intent.chain = chain;
+    }
     let before = words.len();
     if let Some(policy) = update.policy.filter(|policy| *policy != intent.policy) {
         words.push(format!("policy {policy}"));
@@ -130,8 +139,13 @@ fn apply(machine: &mut Machine, update: Update, made: bool) -> Vec<String> {
     if update.rearm {
         words.push("rearmed".into());
     }
+    let began = words.len() > before;
+    if update.reset_way {
+        machine.reset_way();
+        words.push("boots in the usual way again".into());
+    }
     // A machine that was just made is in its first generation already.
-    if words.len() > before && !made {
+    if began && !made {
         machine.begin_generation();
         words.push(format!("generation {}", machine.intent.generation));
     }

@@ -8,7 +8,7 @@ use bty_api::{
         ListMachinesRequest, ListMachinesResponse, Machine as Known, MachineIntent,
         UpdateMachineRequest, machine_service_client::MachineServiceClient,
     },
-    types::v1::{Disk, Hardware, Policy as WirePolicy},
+    types::v1::{BootChain as WireChain, BootWay, Disk, Hardware, Policy as WirePolicy},
 };
 use bty_types::ErrorKind;
 use prost_types::FieldMask;
@@ -83,9 +83,13 @@ fn request(set: Set) -> Result<UpdateMachineRequest, Failure> {
         paths.push("disk".to_owned());
         intent.disk = disk.0.map(|disk| disk.to_string()).unwrap_or_default();
     }
-    if paths.is_empty() && !set.rearm {
+    if let Some(chain) = set.chain {
+        paths.push("chain".to_owned());
+        intent.chain = chain.0.map(WireChain::from).unwrap_or_default().into();
+    }
+    if paths.is_empty() && !set.rearm && !set.reset_way {
         return Err(Failure::new(ErrorKind::InvalidInput, "nothing to set")
-            .hint("give any of --image, --disk, --policy, --name, --rearm"));
+            .hint("give any of --image, --disk, --policy, --name, --chain, --rearm, --reset-way"));
     }
     Ok(UpdateMachineRequest {
         machine: set.machine,
@@ -93,6 +97,7 @@ fn request(set: Set) -> Result<UpdateMachineRequest, Failure> {
         update_mask: Some(FieldMask { paths }),
         rearm: set.rearm,
         expect_generation: 0,
+        reset_way: set.reset_way,
     })
 }
 
@@ -140,12 +145,25 @@ fn show(machine: &Known) -> String {
         ("stage", word(observed.stage().as_str_name(), "STAGE_")),
         ("last seen", time(observed.last_seen.as_ref())),
         ("address", observed.address.clone()),
+        ("boots by", way(&observed.way.unwrap_or_default())),
         ("last run", observed.run_id.clone()),
     ]);
     match &observed.hardware {
         None => head,
         Some(hardware) => head + &hardware_facts(hardware),
     }
+}
+
+/// How it boots, with what its boots have changed.
+fn way(way: &BootWay) -> String {
+    let mut words = vec![word(way.chain().as_str_name(), "BOOT_CHAIN_")];
+    if way.own_drivers {
+        words.push("with its own network drivers".to_owned());
+    }
+    if way.other_exit {
+        words.push("leaving for the disk the other way".to_owned());
+    }
+    words.join(", ")
 }
 
 fn hardware_facts(hardware: &Hardware) -> String {

@@ -220,7 +220,9 @@ fn off_answers_nothing() {
 
 #[test]
 fn a_machine_that_must_not_netboot_gets_silence_from_a_proxy_and_a_lease_from_a_full_server() {
-    let told = || [(mac(1), MachineFacts { netboot: false })].into_iter().collect();
+    let told = || {
+        [(mac(1), MachineFacts { netboot: false, ..MachineFacts::default() })].into_iter().collect()
+    };
     let mut proxy = Server::new(Mode::Proxy);
     proxy.directory = told();
     assert_eq!(proxy.silence(&Packet::discover().pxe(7)), Silence::ToldNotTo);

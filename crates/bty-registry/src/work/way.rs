@@ -1,0 +1,257 @@
+//! How a machine is booted, learned from its boots: what did not work is done the other way the next time.
+//!
+//! Each choice has two sides, because each has failed where the other worked: iPXE with the firmware's network driver hangs on
+//! some boards and iPXE with its own on others; some firmware goes on to the disk when iPXE exits, and some starts over.
+
+use std::time::{Duration, SystemTime};
+
+use bty_api::{
+    registry::v1::Contact,
+    types::v1::{Platform, Stage},
+};
+use bty_types::BootChain;
+
+use crate::record::Machine;
+
+/// A boot program that has not been heard of for so long is given up: spanning tree keeps a port silent for up to 50 s after
+/// the program has reset its card, and iPXE waits for that.
+pub(crate) const PROGRAM_SILENT: Duration = Duration::from_mins(3);
+/// A firmware that asks again sooner was given no time to fail: it refused the program. Later, somebody has switched the
+/// machine off because it hung.
+const REFUSED_WITHIN: Duration = Duration::from_secs(20);
+/// A machine that was sent to its disk and is back so soon has not booted it: its firmware went on, without a self-test between.
+const BACK_WITHIN: Duration = Duration::from_secs(20);
+/// Returns after which the other way to the disk is tried.
+const RETURNS_UNTIL_OTHER_EXIT: u32 = 2;
+
+/// What was learned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Lesson {
+    /// The event's kind.
+    pub kind: &'static str,
+    /// What happened, and what is done about it.
+    pub message: String,
+}
+
+/// Takes a contact that is about to be recorded; `stage` is the one that it brings the machine to.
+pub(super) fn learn(
+    machine: &mut Machine,
+    contact: &Contact,
+    stage: Stage,
+    chain: BootChain,
+    at: SystemTime,
+) -> Option<Lesson> {
+    take_platform(machine, contact.platform());
+    let is_start = stage == Stage::Firmware || stage == Stage::Ipxe;
+    if !is_start || contact.failed {
+        return None;
+    }
+    let since = at.duration_since(machine.observed.stage_at?).ok()?;
+    match (machine.observed.stage, stage) {
+        (Stage::BootProgram, Stage::Firmware) if since < REFUSED_WITHIN => {
+            refused(machine, chain, since)
+        }
+        (Stage::BootProgram, Stage::Firmware) => give_up_program(machine, chain, since, at),
+        (Stage::Local, _) => back_from_disk(machine, contact, since),
+        _ => None,
+    }
+}
+
+/// Takes it that nothing was heard of a machine since it fetched its boot program.
+pub(super) fn program_was_silent(
+    machine: &mut Machine,
+    chain: BootChain,
+    now: SystemTime,
+) -> Option<Lesson> {
+    let since = now.duration_since(machine.observed.stage_at?).ok()?;
+    let is_due = machine.observed.stage == Stage::BootProgram && since >= PROGRAM_SILENT;
+    if is_due { give_up_program(machine, chain, since, now) } else { None }
+}
+
+/// Another firmware has other faults.
+fn take_platform(machine: &mut Machine, platform: Platform) {
+    let known = machine.observed.platform;
+    if platform == Platform::Unspecified || platform == known {
+        return;
+    }
+    machine.observed.platform = platform;
+    if known != Platform::Unspecified {
+        machine.reset_way();
+    }
+}
+
+fn refused(machine: &Machine, chain: BootChain, since: Duration) -> Option<Lesson> {
+    if machine.observed.platform != Platform::UefiX64 || chain != BootChain::Ipxe {
+        return None;
+    }
+    Some(Lesson {
+        kind: "boot.refused",
+        message: format!(
+            "its firmware asks again {} s after it fetched the boot program, and so does not run it: if Secure Boot is on, \
+             btyctl machine set {} --chain shim",
+            since.as_secs(),
+            machine.mac
+        ),
+    })
+}
+
+fn give_up_program(
+    machine: &mut Machine,
+    chain: BootChain,
+    since: Duration,
+    at: SystemTime,
+) -> Option<Lesson> {
+    let takes_ipxe = chain == BootChain::Ipxe || machine.observed.platform != Platform::UefiX64;
+    let way = &mut machine.observed.way;
+    // Once for each time that it fetched a program.
+    let was_moved = way.moved_at.zip(machine.observed.stage_at);
+    if !takes_ipxe || was_moved.is_some_and(|(moved, fetched)| moved >= fetched) {
+        return None;
+    }
+    way.own_drivers = !way.own_drivers;
+    way.moved_at = Some(at);
+    let whose = if way.own_drivers { "its own network drivers" } else { "the firmware's driver" };
+    Some(Lesson {
+        kind: "boot.way",
+        message: format!(
+            "nothing was heard of it for {} s after it fetched its boot program: from now on it gets iPXE with {whose}",
+            since.as_secs()
+        ),
+    })
+}
+
+fn back_from_disk(machine: &mut Machine, contact: &Contact, since: Duration) -> Option<Lesson> {
+    let attempt = machine.observed.attempt.as_ref()?;
+    // UEFI tries HTTP Boot of the same card before the disk.
+    if !attempt.paths.contains(&contact.path()) {
+        return None;
+    }
+    if since >= BACK_WITHIN {
+        machine.observed.returns = 0;
+        return None;
+    }
+    let observed = &mut machine.observed;
+    observed.returns = observed.returns.saturating_add(1);
+    let next = if observed.returns.is_multiple_of(RETURNS_UNTIL_OTHER_EXIT) {
+        observed.way.other_exit = !observed.way.other_exit;
+        "from now on it is sent there another way"
+    } else {
+        "its disk does not boot, or its firmware did not go there"
+    };
+    Some(Lesson {
+        kind: "boot.returned",
+        message: format!(
+            "it is back {} s after it was sent to its disk, {} in a row: {next}",
+            since.as_secs(),
+            times(observed.returns)
+        ),
+    })
+}
+
+fn times(count: u32) -> String {
+    if count == 1 { "once".to_owned() } else { format!("{count} times") }
+}
+
+#[cfg(test)]
+mod tests {
+    use bty_api::types::v1::{Action, BootPath};
+    use bty_types::Policy;
+
+    use super::*;
+    use crate::record::Attempt;
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000 + seconds)
+    }
+
+    fn machine(stage: Stage) -> Machine {
+        let mut machine =
+            Machine::new("52:54:00:77:00:01".parse().unwrap(), Policy::FlashAlways, at(0));
+        machine.reached(stage, at(0));
+        machine.observed.platform = Platform::UefiX64;
+        machine
+    }
+
+    fn sent_to_its_disk(paths: &[BootPath]) -> Machine {
+        let mut machine = machine(Stage::Local);
+        machine.observed.attempt =
+            Some(Attempt { action: Action::Local, paths: paths.to_vec(), at: at(0) });
+        machine
+    }
+
+    fn hears(machine: &mut Machine, stage: Stage, path: BootPath, second: u64) -> Option<Lesson> {
+        let contact = Contact { path: path.into(), stage: stage.into(), ..Contact::default() };
+        learn(machine, &contact, stage, BootChain::Ipxe, at(second))
+    }
+
+    #[test]
+    fn a_program_that_hangs_is_followed_by_the_other_one() {
+        let mut hung = machine(Stage::BootProgram);
+        assert_eq!(program_was_silent(&mut hung, BootChain::Ipxe, at(179)), None);
+        let lesson = program_was_silent(&mut hung, BootChain::Ipxe, at(180)).unwrap();
+        assert!(lesson.message.contains("its own network drivers"), "{lesson:?}");
+        assert!(hung.observed.way.own_drivers);
+        assert_eq!(program_was_silent(&mut hung, BootChain::Ipxe, at(184)), None, "once");
+        assert_eq!(hears(&mut hung, Stage::Firmware, BootPath::Pxe, 300), None, "once");
+        hung.reached(Stage::BootProgram, at(310));
+        assert!(hears(&mut hung, Stage::Firmware, BootPath::Pxe, 400).is_some());
+        assert!(!hung.observed.way.own_drivers, "and back");
+    }
+
+    #[test]
+    fn a_program_that_runs_teaches_nothing() {
+        let mut running = machine(Stage::BootProgram);
+        assert_eq!(hears(&mut running, Stage::Ipxe, BootPath::Pxe, 60), None);
+        running.reached(Stage::Ipxe, at(60));
+        assert_eq!(program_was_silent(&mut running, BootChain::Ipxe, at(900)), None);
+        assert!(!running.observed.way.own_drivers);
+    }
+
+    #[test]
+    fn a_program_that_is_refused_at_once_is_secure_boot() {
+        let mut refusing = machine(Stage::BootProgram);
+        let lesson = hears(&mut refusing, Stage::Firmware, BootPath::Http, 2).unwrap();
+        assert!(lesson.message.contains("--chain shim"), "{lesson:?}");
+        assert!(!refusing.observed.way.own_drivers);
+        let mut bios = machine(Stage::BootProgram);
+        bios.observed.platform = Platform::Bios;
+        assert_eq!(hears(&mut bios, Stage::Firmware, BootPath::Pxe, 2), None);
+    }
+
+    #[test]
+    fn the_signed_chain_has_no_other_program() {
+        let mut hung = machine(Stage::BootProgram);
+        assert_eq!(program_was_silent(&mut hung, BootChain::Shim, at(400)), None);
+    }
+
+    #[test]
+    fn a_machine_that_comes_back_from_its_disk_leaves_another_way_the_second_time() {
+        let mut back = sent_to_its_disk(&[BootPath::Pxe]);
+        let first = hears(&mut back, Stage::Firmware, BootPath::Pxe, 5).unwrap();
+        assert!(first.message.contains("once in a row"), "{first:?}");
+        assert!(!back.observed.way.other_exit);
+        hears(&mut back, Stage::Firmware, BootPath::Pxe, 5).unwrap();
+        assert!(back.observed.way.other_exit);
+        assert_eq!(back.observed.returns, 2);
+        assert_eq!(hears(&mut back, Stage::Firmware, BootPath::Pxe, 100), None);
+        assert_eq!(back.observed.returns, 0, "its disk has booted");
+        assert!(back.observed.way.other_exit, "what worked stays");
+    }
+
+    #[test]
+    fn http_boot_of_the_same_card_is_no_return() {
+        let mut machine = sent_to_its_disk(&[BootPath::Pxe]);
+        assert_eq!(hears(&mut machine, Stage::Firmware, BootPath::Http, 5), None);
+        assert_eq!(machine.observed.returns, 0);
+    }
+
+    #[test]
+    fn another_firmware_begins_anew() {
+        let mut changed = machine(Stage::Script);
+        changed.observed.way.own_drivers = true;
+        let contact = Contact { platform: Platform::Bios.into(), ..Contact::default() };
+        learn(&mut changed, &contact, Stage::Firmware, BootChain::Ipxe, at(900));
+        assert!(!changed.observed.way.own_drivers);
+        assert_eq!(changed.observed.platform, Platform::Bios);
+    }
+}
