@@ -3,6 +3,7 @@
 mod faults;
 mod foreign_image;
 mod once;
+mod secure_boot;
 mod small_machine;
 mod ways;
 mod wrong_disk;

@@ -169,6 +169,8 @@ where
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
+        // GRUB and old firmware know `Content-Length` in this spelling only.
+        .title_case_headers(true)
         .max_buf_size(HEAD_BYTES.max(8192));
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(STREAMS_PER_CONNECTION);
     let service = service_fn(move |mut request: Request<Incoming>| {

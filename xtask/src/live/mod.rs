@@ -100,7 +100,7 @@ fn packages(work: &Path) -> Result<Packages> {
         let versions: Vec<(String, String)> =
             versions.map(|(package, version)| (package.to_owned(), version.to_owned())).collect();
         let has = |package: &&str| versions.iter().any(|(known, _)| known == package);
-        if PACKAGES.iter().all(|package| has(&package)) {
+        if PACKAGES.iter().all(|package| has(package)) {
             return Ok(Packages { root, versions });
         }
     }

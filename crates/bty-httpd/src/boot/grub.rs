@@ -77,14 +77,14 @@ pub fn live(target: &Target, reason: &str, live: &Live) -> String {
 }
 
 /// To the disk: GRUB's own exit tells firmware that all went well, and that opens its menu. So the disk's loader is started here,
-/// checked by shim as GRUB was.
+/// checked by shim as GRUB was. It looks for its other files on the device that GRUB calls root.
 fn leave() -> String {
     let mut commands: String = LOADERS
         .iter()
         .map(|loader| {
             format!(
-                "if search --no-floppy --file --set=esp {loader}; then\n\
-                 if chainloader ($esp){loader}; then\n\
+                "if search --no-floppy --file --set=root {loader}; then\n\
+                 if chainloader {loader}; then\n\
                  boot\n\
                  fi\n\
                  fi\n"
@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn the_disk_is_started_by_its_loader_or_left_to_the_firmware() {
         let usual = local(&target(false), "flashed");
-        assert!(usual.contains("chainloader ($esp)/EFI/BOOT/BOOTX64.EFI"), "{usual}");
+        assert!(usual.contains("chainloader /EFI/BOOT/BOOTX64.EFI"), "{usual}");
         assert_eq!(local(&target(true), "x"), "echo \"bty: booting the disk: x\"\nexit\n");
     }
 

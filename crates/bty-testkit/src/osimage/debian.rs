@@ -130,14 +130,21 @@ pub(super) fn build_file_system(output: &Path, work: &Path) -> Result<()> {
 
 /// Makes the disk of one variant, from a copy of the shared file system.
 pub(super) fn build_disk(variant: &str, base: &Path, output: &Path, work: &Path) -> Result<()> {
-    let label = format!("bty-{variant}");
+    let label = label(variant);
     let root = work.join("root.ext4");
     super::copy_sparse(base, &root)?;
     Program::new("tune2fs").args(["-L", &label]).arg(&root).run()?;
     let banner = debian_banner(variant);
     write_into(&root, work, "issue", &format!("\n{banner}\n\n"))?;
     write_into(&root, work, "bty-lab", &format!("{variant}\n"))?;
-    let grub_script = format!(
+    let layout = Layout { root: &root, root_label: &label, grub_script: &grub_script(variant) };
+    layout.write(output, work)
+}
+
+/// GRUB's script, which starts the system of this variant.
+pub(super) fn grub_script(variant: &str) -> String {
+    let label = label(variant);
+    format!(
         "serial --unit=0 --speed=115200\n\
          terminal_output serial\n\
          echo {HOSTNAME}: loading {variant}\n\
@@ -145,9 +152,11 @@ pub(super) fn build_disk(variant: &str, base: &Path, output: &Path, work: &Path)
          linux /boot/vmlinuz root=PARTLABEL={label} {KERNEL_ARGUMENTS}\n\
          initrd /boot/initrd.img\n\
          boot\n"
-    );
-    let layout = Layout { root: &root, root_label: &label, grub_script: &grub_script };
-    layout.write(output, work)
+    )
+}
+
+fn label(variant: &str) -> String {
+    format!("bty-{variant}")
 }
 
 fn install(root: &Path) -> Result<()> {

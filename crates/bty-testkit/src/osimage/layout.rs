@@ -17,7 +17,7 @@ const MIB: u64 = 1024 * 1024;
 const SECTOR_BYTES: u64 = 512;
 /// GRUB's core for BIOS lies here, in a partition of its own (GRUB manual, "BIOS installation").
 const BIOS_BOOT_START: u64 = MIB;
-const ESP_START: u64 = 2 * MIB;
+pub(super) const ESP_START: u64 = 2 * MIB;
 const ESP_BYTES: u64 = 8 * MIB;
 const ROOT_START: u64 = ESP_START + ESP_BYTES;
 /// Room for the second partition table.

@@ -7,6 +7,7 @@
 mod debian;
 mod foreign;
 mod layout;
+mod signed;
 
 use std::{
     env,
@@ -37,6 +38,16 @@ pub fn debian(variant: &str) -> Result<PathBuf> {
         let base_name = format!("debian-{}.ext4", debian::recipe_hash());
         let base = cached_while_locked(&base_name, debian::build_file_system)?;
         debian::build_disk(variant, &base, output, work)
+    })
+}
+
+/// As [`debian`], with the signed loaders of Debian (shim and GRUB) in place of an unsigned GRUB, for machines with Secure Boot.
+pub fn debian_signed(variant: &str) -> Result<PathBuf> {
+    let unsigned = debian(variant)?;
+    let name = format!("debian-{}-{variant}-signed.raw", debian::recipe_hash());
+    cached(&name, |output, work| {
+        copy_sparse(&unsigned, output)?;
+        signed::put_loaders(output, &debian::grub_script(variant), work)
     })
 }
 

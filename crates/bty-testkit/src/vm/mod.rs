@@ -34,6 +34,9 @@ use qmp::Qmp;
 const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
 /// OVMF's variables as they leave the factory.
 const OVMF_VARS: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
+/// OVMF's code that enforces Secure Boot, and variables with Microsoft's keys, which Debian's shim is signed for.
+const OVMF_SECURE_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd";
+const OVMF_SECURE_VARS: &str = "/usr/share/OVMF/OVMF_VARS_4M.ms.fd";
 /// How long QEMU may take to end after it was told to.
 const QUIT_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -82,10 +85,6 @@ impl Machine {
     pub fn new(spec: MachineSpec, folder: &Path, namespace: Option<&Namespace>) -> Result<Self> {
         fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
         let folder = folder.canonicalize().context("resolving the machine's folder")?;
-        if spec.firmware.is_uefi() {
-            fs::copy(OVMF_VARS, folder.join("vars.fd"))
-                .with_context(|| format!("copying {OVMF_VARS} (package ovmf)"))?;
-        }
         Ok(Self { spec, folder, namespace: namespace.cloned(), cycles: 0, running: None })
     }
 
@@ -120,6 +119,11 @@ impl Machine {
             bail!("{} is on already", self.spec.name);
         }
         self.running = None;
+        let vars = self.folder.join("vars.fd");
+        if self.spec.firmware.is_uefi() && !vars.exists() {
+            let factory = if self.spec.has_secure_boot { OVMF_SECURE_VARS } else { OVMF_VARS };
+            fs::copy(factory, vars).with_context(|| format!("copying {factory} (package ovmf)"))?;
+        }
         self.cycles += 1;
         let (control, serial) = self.sockets()?;
         let log = self.console_log();

@@ -151,6 +151,8 @@ pub struct MachineSpec {
     pub disks: Vec<Disk>,
     /// Whether the disks come before the network.
     pub boots_disk_first: bool,
+    /// Whether its UEFI runs only what Microsoft's keys have signed.
+    pub has_secure_boot: bool,
     /// Whether it has a screen, which [`super::Machine::screenshot`] needs.
     pub has_screen: bool,
     /// A kernel and an initramfs to start instead of the firmware's choice, with the command line.
@@ -184,6 +186,7 @@ impl MachineSpec {
             nics: Vec::new(),
             disks: Vec::new(),
             boots_disk_first: false,
+            has_secure_boot: false,
             has_screen: false,
             direct_kernel: None,
             more_arguments: Vec::new(),
@@ -222,7 +225,12 @@ impl MachineSpec {
     pub(super) fn arguments(&self, accelerator: &str, vars: &Path) -> Vec<String> {
         let mut arguments = Arguments::default();
         // SeaBIOS prints on the serial port only without graphics.
-        let machine = if self.firmware.is_uefi() { "q35" } else { "q35,graphics=off" };
+        let machine = match (self.firmware.is_uefi(), self.has_secure_boot) {
+            (false, _) => "q35,graphics=off",
+            (true, false) => "q35",
+            // The variables must be out of the system's reach.
+            (true, true) => "q35,smm=on",
+        };
         let cpu = if accelerator.starts_with("kvm") { "host" } else { TCG_CPU };
         arguments.add("-nodefaults", "");
         arguments.add("-machine", machine);
@@ -238,7 +246,7 @@ impl MachineSpec {
             arguments.add("-device", "VGA");
         }
         if self.firmware.is_uefi() {
-            arguments.add_ovmf(self.firmware, vars);
+            arguments.add_ovmf(self.firmware, self.has_secure_boot, vars);
         }
         for (index, nic) in self.nics.iter().enumerate() {
             arguments.add_nic(index, nic, self.nic_boot_index(index), self.firmware);
@@ -281,11 +289,12 @@ impl Arguments {
         }
     }
 
-    fn add_ovmf(&mut self, firmware: Firmware, vars: &Path) {
-        self.add(
-            "-drive",
-            format!("if=pflash,unit=0,format=raw,readonly=on,file={}", super::OVMF_CODE),
-        );
+    fn add_ovmf(&mut self, firmware: Firmware, is_secure: bool, vars: &Path) {
+        let code = if is_secure { super::OVMF_SECURE_CODE } else { super::OVMF_CODE };
+        self.add("-drive", format!("if=pflash,unit=0,format=raw,readonly=on,file={code}"));
+        if is_secure {
+            self.add("-global", "driver=cfi.pflash01,property=secure,value=on");
+        }
         self.add("-drive", format!("if=pflash,unit=1,format=raw,file={}", escape(vars)));
         // Else it tries PXE over IPv6 too, and waits for it.
         self.add("-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=n");
