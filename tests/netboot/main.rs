@@ -1,5 +1,6 @@
 //! From power-on to the flashed disk booting: real firmware, real daemons, real operating systems.
 
+mod arm64;
 mod faults;
 mod foreign_image;
 mod once;

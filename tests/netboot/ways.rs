@@ -1,4 +1,4 @@
-//! The ways in which a machine comes to bty: three kinds of firmware, beside a foreign DHCP server and without one.
+//! The ways in which an x86 machine comes to bty: three kinds of firmware, beside a foreign DHCP server and without one.
 
 use anyhow::{Result, ensure};
 use bty_testkit::{
@@ -12,11 +12,13 @@ use bty_tests::{
 };
 
 /// What a machine's first packet says that it is (RFC 4578 2.1, and 60 of HTTP Boot: UEFI 2.10 24.7.3.1).
-fn vendor_class(firmware: Firmware) -> &'static str {
+pub(super) fn vendor_class(firmware: Firmware) -> &'static str {
     match firmware {
         Firmware::Bios => "PXEClient:Arch:00000",
         Firmware::UefiPxe => "PXEClient:Arch:00007",
         Firmware::UefiHttp => "HTTPClient:Arch:00016",
+        Firmware::Arm64Pxe => "PXEClient:Arch:00011",
+        Firmware::Arm64Http => "HTTPClient:Arch:00019",
     }
 }
 
@@ -32,6 +34,8 @@ fn is_flashed_once_and_then_left_alone(firmware: Firmware, dhcp: DhcpMode) -> Re
         wait_until_flashed(appliance, &mac, 1, &id)?;
         wait_for_login(&mut machine, CYCLE)?;
         ensure!(machine.console().has(&debian_banner("v1"))?, "another system's login");
+        // Said where they could not be loaded; this machine could do without.
+        ensure!(!machine.console().has("loading drivers")?, "not all drivers were loaded");
         let log = appliance.btyctl(&["dhcp", "log", "--mac", &mac])?.to_string();
         ensure!(log.contains(vendor_class(firmware)), "it came another way: {log}");
 

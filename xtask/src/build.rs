@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use xshell::{Shell, cmd};
 
-use crate::install::PROGRAMS;
+use crate::{install::PROGRAMS, live::Cpu};
 
 /// Builds every program, optimised but without the slow link of a release, and says where they are.
 pub(crate) fn programs(shell: &Shell) -> Result<PathBuf> {
@@ -16,10 +16,10 @@ pub(crate) fn programs(shell: &Shell) -> Result<PathBuf> {
     Ok(shell.current_dir().join("target/fast"))
 }
 
-/// Builds the live system, and says where it is.
-pub(crate) fn live(shell: &Shell) -> Result<PathBuf> {
+/// Builds the live systems for these processors, and says where they are.
+pub(crate) fn live(shell: &Shell, cpus: &[Cpu]) -> Result<PathBuf> {
     let out = shell.current_dir().join("target/live");
-    crate::live::build(&out)?;
+    crate::live::build(&out, cpus)?;
     Ok(out)
 }
 

@@ -11,10 +11,11 @@ use anyhow::{Context, Result, bail, ensure};
 /// How often a mirror is tried: they fail now and then.
 const TRIES: u32 = 3;
 
-/// A private apt state for one suite.
+/// A private apt state for one suite and one architecture, which needn't be the machine's.
 #[derive(Debug)]
 pub(crate) struct Apt {
     folder: PathBuf,
+    architecture: &'static str,
 }
 
 /// Where packages come from, as the machine's own apt configuration says.
@@ -25,8 +26,8 @@ struct Mirror {
 }
 
 impl Apt {
-    /// A state in this folder, with fresh lists of the suite.
-    pub(crate) fn new(folder: &Path, suite: &str) -> Result<Self> {
+    /// A state in this folder, with fresh lists of the suite for this architecture.
+    pub(crate) fn new(folder: &Path, suite: &str, architecture: &'static str) -> Result<Self> {
         let mirror = own_mirror()?;
         for sub in ["lists/partial", "archives/partial", "debs", "etc"] {
             fs::create_dir_all(folder.join(sub))
@@ -39,7 +40,7 @@ impl Apt {
             format!("deb{signed} {} {suite} main\n", mirror.url),
         )?;
         fs::write(folder.join("status"), "")?;
-        let apt = Self { folder: folder.canonicalize()? };
+        let apt = Self { folder: folder.canonicalize()?, architecture };
         patiently("updating the package lists", || apt.run("apt-get", &["update", "--quiet=2"]))?;
         Ok(apt)
     }
@@ -95,8 +96,8 @@ impl Apt {
             format!("Dir::State::Lists={}", at("lists")),
             format!("Dir::State::Status={}", at("status")),
             format!("Dir::Cache={}", self.folder.display()),
-            "APT::Architecture=amd64".to_owned(),
-            "APT::Architectures=amd64".to_owned(),
+            format!("APT::Architecture={}", self.architecture),
+            format!("APT::Architectures={}", self.architecture),
             // Downloading as the user _apt would need a folder that it can write to.
             "APT::Sandbox::User=root".to_owned(),
         ];

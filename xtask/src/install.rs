@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use xshell::{Shell, cmd};
 
-use crate::workspace;
+use crate::{live::Cpu, workspace};
 
 /// The programs, all into `/usr/bin`.
 pub(crate) const PROGRAMS: [&str; 6] =
@@ -82,8 +82,15 @@ fn install_live(built: &Path, into: &Path) -> Result<()> {
         println!("the live system is not built and is left out; build it with: cargo xtask live");
         return Ok(());
     }
-    for file in ["vmlinuz", "initramfs.img", "live.json"] {
-        copy(&built.join(file), &into.join(file), 0o644)?;
+    for cpu in Cpu::ALL {
+        let (built, into) = (cpu.below(built), cpu.below(into));
+        if !built.join("initramfs.img").exists() {
+            println!("the live system for {} is not built and is left out", cpu.name());
+            continue;
+        }
+        for file in ["vmlinuz", "initramfs.img", "live.json"] {
+            copy(&built.join(file), &into.join(file), 0o644)?;
+        }
     }
     let boot = built.join("boot");
     for file in files_below(&boot)? {

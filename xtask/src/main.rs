@@ -14,7 +14,7 @@ mod test;
 mod tidy;
 mod workspace;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
@@ -30,12 +30,8 @@ struct Args {
 enum Verb {
     /// Show the main job, end to end, in a virtual lab.
     Demo(demo::DemoArgs),
-    /// Build the live system that machines boot.
-    Live {
-        /// Where to put it.
-        #[arg(long, value_name = "DIR", default_value = "target/live")]
-        out: PathBuf,
-    },
+    /// Build the live systems that machines boot; installs what it needs.
+    Live(live::LiveArgs),
     /// Run every check and test; installs what they need.
     Test(test::TestArgs),
     /// Measure, beside a named peer.
@@ -56,7 +52,7 @@ enum Verb {
 fn main() -> ExitCode {
     let outcome = match Args::parse().verb {
         Verb::Demo(args) => demo::run(&args),
-        Verb::Live { out } => live::build(&out),
+        Verb::Live(args) => live::run(&args),
         Verb::Test(args) => test::run(args),
         Verb::Bench(args) => bench::run(&args),
         Verb::Fuzz(args) => fuzz::run(&args),

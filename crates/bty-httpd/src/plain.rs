@@ -79,7 +79,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/grub/{*path}", get(grub_folder))
         .route("/autoexec.ipxe", get(autoexec))
         .route("/boot/{*path}", get(boot_file))
-        .route("/live/{file}", get(live_file))
+        .route("/live/{*path}", get(live_file))
         .route("/images/{file}", get(image_file))
         .route("/metrics", get(metrics))
         .with_state(shared)
@@ -151,6 +151,7 @@ fn answer(shared: &Shared, connection: &Connection, query: &Query, program: Prog
         mac,
         via: query::via(path),
         platform: query.platform(),
+        cpu: query.cpu(),
         server: connection.local,
         other_exit: shared.link.way(mac).other_exit,
     };
@@ -313,21 +314,21 @@ async fn boot_file(
 async fn live_file(
     State(shared): State<Arc<Shared>>,
     Extension(connection): Asked,
-    Path(file): Path<String>,
+    Path(path): Path<String>,
     UrlQuery(query): UrlQuery<Query>,
     method: Method,
     headers: HeaderMap,
 ) -> Response {
-    let stage = match file.as_str() {
-        "vmlinuz" => Stage::Kernel,
-        "initramfs.img" => Stage::Initramfs,
+    let stage = match path.as_str() {
+        "vmlinuz" | "arm64/vmlinuz" => Stage::Kernel,
+        "initramfs.img" | "arm64/initramfs.img" => Stage::Initramfs,
         _ => return StatusCode::NOT_FOUND.into_response(),
     };
     if method == Method::GET {
         shared.seen(&query, stage, connection.peer.ip());
     }
     shared.counters.files.get_or_create(&FileLabels { folder: "live" }).inc();
-    files::serve(&shared.folders.live, &file, &method, &headers).await
+    files::serve(&shared.folders.live, &path, &method, &headers).await
 }
 
 async fn image_file(

@@ -16,7 +16,7 @@ use tonic::{Request, Response, Status};
 use crate::{
     boot::{
         attempt::Question,
-        query::{self, Platform},
+        query::{self, Cpu, Platform},
         script::Target,
     },
     certificate::Certificate,
@@ -61,11 +61,12 @@ impl HttpdService for Service {
             mac,
             via: query::via(BootPath::Pxe),
             platform,
+            cpu: Cpu::from_ipxe(&request.arch),
             server: EXAMPLE_SERVER,
             other_exit: way.other_exit,
         };
-        let program = match (platform, way.chain()) {
-            (Platform::Efi, BootChain::Shim) => Program::Grub,
+        let program = match (platform, target.cpu, way.chain()) {
+            (Platform::Efi, Cpu::X64, BootChain::Shim) => Program::Grub,
             _ => Program::Ipxe,
         };
         let live = self.shared.live("PREVIEW".to_owned(), "PREVIEW".to_owned());

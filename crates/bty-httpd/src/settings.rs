@@ -15,7 +15,7 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Where the agents' API is served, over TLS.
     pub listen_tls: SocketAddr,
-    /// The folder with the live system: `vmlinuz`, `initramfs.img`, and `boot/` with the boot programs.
+    /// The folder with the live systems: `vmlinuz`, `initramfs.img`, `arm64/` with its own two, and `boot/` with the boot programs.
     pub live_dir: PathBuf,
     /// The image store; bty-registry's `store_dir`.
     pub image_dir: PathBuf,

@@ -74,7 +74,7 @@ impl BootLink {
     pub fn way(&self, mac: MacAddr) -> BootWay {
         let table = self.read();
         let known = table.machines.get(&mac).and_then(|machine| machine.way);
-        known.unwrap_or(BootWay { chain: table.unknown_chain.into(), ..BootWay::default() })
+        known.unwrap_or_else(|| BootWay { chain: table.unknown_chain.into(), ..BootWay::default() })
     }
 
     /// Replaces what is kept of a machine, until the registry says otherwise: so that a second request sees what the first

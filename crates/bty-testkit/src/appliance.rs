@@ -38,7 +38,7 @@ pub enum DhcpMode {
 pub struct ApplianceSpec {
     /// Where the programs are.
     pub binaries: PathBuf,
-    /// Where the live system is (`vmlinuz`, `initramfs.img`, `boot/`).
+    /// Where the live systems are (`vmlinuz`, `initramfs.img`, `arm64/`, `boot/`).
     pub live: PathBuf,
     /// Who gives addresses.
     pub dhcp: DhcpMode,

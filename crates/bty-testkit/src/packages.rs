@@ -41,8 +41,14 @@ pub const IMAGES: &[&str] = &[
     "zstd",
 ];
 
-/// What building the live system needs.
+/// What virtual machines with 64-bit ARM processors need beside [`LAB`].
+pub const LAB_ARM64: &[&str] = &["qemu-efi-aarch64", "qemu-system-arm"];
+
+/// What building a live system needs.
 pub const LIVE: &[&str] = &["apt", "cpio", "dpkg", "kmod", "xz-utils", "zstd"];
+
+/// What building the one for 64-bit ARM needs beside [`LIVE`].
+pub const LIVE_ARM64: &[&str] = &["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"];
 
 /// Which of these packages aren't installed.
 pub fn missing<'a>(wanted: &[&'a str]) -> Result<Vec<&'a str>> {

@@ -31,6 +31,7 @@ pub(crate) fn script(data: &[u8]) {
         mac,
         via: query::via(query.path()),
         platform: query.platform(),
+        cpu: query.cpu(),
         server,
         other_exit: false,
     };

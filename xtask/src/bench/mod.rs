@@ -15,7 +15,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 use xshell::Shell;
 
-use crate::{build, workspace};
+use crate::{build, live::Cpu, workspace};
 
 /// What the peers are made of.
 const PEERS: [&str; 5] = ["atftpd", "ethtool", "nginx-light", "wrk", "zstd"];
@@ -66,7 +66,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
     let shell = Shell::new()?;
     shell.change_dir(workspace::root());
     let binaries = build::programs(&shell)?;
-    let live = build::live(&shell)?;
+    let live = build::live(&shell, &[Cpu::X64])?;
     if bty_testkit::require_root().is_err() {
         return build::again_as_root();
     }

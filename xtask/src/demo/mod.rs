@@ -25,7 +25,7 @@ use bty_testkit::{
 use clap::ValueEnum;
 use xshell::Shell;
 
-use crate::{build, workspace};
+use crate::{build, live::Cpu, workspace};
 use cycle::{Cycle, Phase};
 
 /// How to run the demo.
@@ -84,7 +84,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
     let shell = Shell::new()?;
     shell.change_dir(workspace::root());
     let binaries = build::programs(&shell)?;
-    let live = build::live(&shell)?;
+    let live = build::live(&shell, &[Cpu::X64])?;
     if bty_testkit::require_root().is_err() {
         return build::again_as_root();
     }

@@ -76,6 +76,8 @@ pub(super) fn firmware_name(firmware: Firmware) -> &'static str {
         Firmware::Bios => "BIOS PXE",
         Firmware::UefiPxe => "UEFI PXE",
         Firmware::UefiHttp => "UEFI HTTP",
+        Firmware::Arm64Pxe => "ARM PXE",
+        Firmware::Arm64Http => "ARM HTTP",
     }
 }
 

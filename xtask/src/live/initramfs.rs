@@ -15,54 +15,66 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use xshell::{Shell, cmd};
 
-use super::modules;
+use super::{Cpu, modules};
 
 /// zstd's level: slow to pack, once; small to load, each boot.
 const LEVEL: &str = "-19";
 
-/// Lays the files out in a folder, and gives it.
-pub(super) fn tree(
-    shell: &Shell,
-    recipe: &Path,
-    packages: &Path,
-    kernel: &str,
-    flasher: &Path,
-) -> Result<PathBuf> {
-    let tree = shell.current_dir().join("target/live-work/initramfs");
+/// What an initramfs is made of.
+#[derive(Debug)]
+pub(super) struct Parts<'a> {
+    /// The processor that it is for.
+    pub(super) cpu: Cpu,
+    /// deploy/live.
+    pub(super) recipe: &'a Path,
+    /// Where the packages are unpacked.
+    pub(super) packages: &'a Path,
+    /// The kernel's version.
+    pub(super) kernel: &'a str,
+    /// The agent.
+    pub(super) flasher: &'a Path,
+    /// A busybox of the same suite that runs on this machine, to be asked for its applets: Debian builds it alike for all.
+    pub(super) own_busybox: &'a Path,
+}
+
+/// Lays the files out in this folder, anew.
+pub(super) fn tree(shell: &Shell, parts: &Parts<'_>, tree: &Path) -> Result<()> {
     if tree.exists() {
-        fs::remove_dir_all(&tree)?;
+        fs::remove_dir_all(tree)?;
     }
     fs::create_dir_all(tree.join("bin"))?;
-    let busybox = tree.join("bin/busybox");
-    fs::copy(first_of(packages, &["usr/bin/busybox", "bin/busybox"])?, &busybox)
-        .context("copying busybox")?;
+    fs::copy(busybox(parts.packages)?, tree.join("bin/busybox")).context("copying busybox")?;
+    let own = parts.own_busybox;
     let applets =
-        cmd!(shell, "{busybox} --list").quiet().read().context("asking busybox for its applets")?;
+        cmd!(shell, "{own} --list").quiet().read().context("asking busybox for its applets")?;
     for needed in ["sh", "mount", "udhcpc", "wget", "ip", "usleep", "reboot"] {
         ensure!(applets.lines().any(|applet| applet == needed), "this busybox has no {needed}");
     }
     for applet in applets.lines().filter(|applet| *applet != "busybox") {
         std::os::unix::fs::symlink("busybox", tree.join("bin").join(applet))?;
     }
-    fs::copy(flasher, tree.join("bin/bty-flasher")).context("copying the agent")?;
     let agent = tree.join("bin/bty-flasher");
-    cmd!(shell, "strip {agent}").quiet().run().context("stripping the agent (package binutils)")?;
+    fs::copy(parts.flasher, &agent).context("copying the agent")?;
+    let strip = format!("{}strip", parts.cpu.tools());
+    cmd!(shell, "{strip} {agent}")
+        .quiet()
+        .run()
+        .context("stripping the agent (package binutils)")?;
     for file in ["init", "udhcpc.script"] {
-        fs::copy(recipe.join(file), tree.join(file))
+        fs::copy(parts.recipe.join(file), tree.join(file))
             .with_context(|| format!("copying deploy/live/{file}"))?;
         fs::set_permissions(tree.join(file), fs::Permissions::from_mode(0o755))?;
     }
-    modules_tree(shell, recipe, packages, kernel, &tree)?;
-    Ok(tree)
+    modules_tree(shell, parts, tree)
 }
 
-fn modules_tree(
-    shell: &Shell,
-    recipe: &Path,
-    packages: &Path,
-    kernel: &str,
-    tree: &Path,
-) -> Result<()> {
+/// The busybox among these packages.
+pub(super) fn busybox(packages: &Path) -> Result<PathBuf> {
+    first_of(packages, &["usr/bin/busybox", "bin/busybox"])
+}
+
+fn modules_tree(shell: &Shell, parts: &Parts<'_>, tree: &Path) -> Result<()> {
+    let Parts { cpu, recipe, packages, kernel, .. } = *parts;
     let from = packages.join("usr/lib/modules").join(kernel);
     // The package is unpacked, not installed: its lists are made here.
     let usr = packages.join("usr");
@@ -78,7 +90,7 @@ fn modules_tree(
     let list = fs::read_to_string(recipe.join("modules.list"))
         .context("reading deploy/live/modules.list")?;
     let into = tree.join("lib/modules").join(kernel);
-    for file in modules::closure(&modules::names(&list), &files, &dependencies, &builtin)? {
+    for file in modules::closure(&modules::names(&list, cpu), &files, &dependencies, &builtin)? {
         let unpacked = file.strip_suffix(".xz");
         let plain = into.join(unpacked.unwrap_or(&file));
         fs::create_dir_all(plain.parent().context("a module in no folder")?)?;

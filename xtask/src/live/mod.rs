@@ -1,6 +1,8 @@
-//! `cargo xtask live`: the system that machines boot to be flashed. Debian's kernel, unmodified, and an initramfs with busybox, the
-//! static bty-flasher and drivers. Needs no root.
+//! `cargo xtask live`: the systems that machines boot to be flashed, one for each processor. Debian's kernel, unmodified, and an
+//! initramfs with busybox, the static bty-flasher and drivers. Needs no root.
 
+mod agent;
+mod cpu;
 mod initramfs;
 mod modules;
 
@@ -10,19 +12,15 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use bty_testkit::packages as installed;
 use serde_json::json;
-use xshell::{Shell, cmd};
+use xshell::Shell;
 
-pub(crate) use self::{initramfs::write as write_initramfs, modules::kernel};
+pub(crate) use self::{cpu::Cpu, initramfs::write as write_initramfs, modules::kernel};
 use crate::{debian, workspace};
 
 /// The suite that kernel, busybox and iPXE come from: Debian stable.
 const SUITE: &str = "trixie";
-const TARGET: &str = "x86_64-unknown-linux-gnu";
-/// What it is made of beside the kernel.
-const PACKAGES: [&str; 4] = ["busybox-static", "grub-efi-amd64-signed", "ipxe", "shim-signed"];
-/// The most that a machine should have to load, in bytes.
-const MOST_BYTES: u64 = 40 << 20;
 /// For how long the package lists are taken as they are, in seconds.
 const LISTS_SECONDS: u64 = 24 * 3600;
 
@@ -32,64 +30,85 @@ struct Packages {
     versions: Vec<(String, String)>,
 }
 
-/// Builds the live system into this folder; does nothing where it is there and nothing has changed.
-pub(crate) fn build(out: &Path) -> Result<()> {
+/// Which live systems to build, and where.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct LiveArgs {
+    /// Where to put them.
+    #[arg(long, value_name = "DIR", default_value = "target/live")]
+    out: PathBuf,
+    /// For which processors.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Cpu::ALL)]
+    cpu: Vec<Cpu>,
+}
+
+/// Builds live systems; installs what that needs.
+pub(crate) fn run(args: &LiveArgs) -> Result<()> {
+    let cross: &[&str] = if args.cpu.contains(&Cpu::Arm64) { installed::LIVE_ARM64 } else { &[] };
+    installed::ensure(&[installed::LIVE, cross].concat())?;
+    build(&args.out, &args.cpu)
+}
+
+/// Builds the live systems for these processors into this folder; does nothing where they are there and nothing has changed.
+pub(crate) fn build(out: &Path, cpus: &[Cpu]) -> Result<()> {
     let root = workspace::root();
     let shell = Shell::new()?;
     shell.change_dir(&root);
-    let flasher = static_flasher(&shell)?;
-    let packages = packages(&root.join("target/live-work"))?;
-    let recipe = root.join("deploy/live");
+    for cpu in cpus {
+        build_one(&shell, out, *cpu)
+            .with_context(|| format!("building the live system for {}", cpu.name()))?;
+    }
+    Ok(())
+}
+
+fn build_one(shell: &Shell, out: &Path, cpu: Cpu) -> Result<()> {
+    let flasher = agent::build(shell, cpu)?;
+    let packages = packages(cpu)?;
+    let recipe = shell.current_dir().join("deploy/live");
+    let into = cpu.below(out);
 
     let stamp = stamp(&recipe, &flasher, &packages)?;
-    let stamp_path = out.join("stamp");
+    let stamp_path = into.join("stamp");
     if fs::read_to_string(&stamp_path).is_ok_and(|built| built == stamp) {
         return Ok(());
     }
     // Without the stamp the folder counts as unfinished.
     let _ = fs::remove_file(&stamp_path);
-    fs::create_dir_all(out.join("boot/x64"))?;
-    fs::create_dir_all(out.join("boot/arm64"))?;
+    fs::create_dir_all(&into)?;
     let kernel = kernel(&packages.root)?;
-    fs::copy(packages.root.join(format!("boot/vmlinuz-{kernel}")), out.join("vmlinuz"))
+    fs::copy(packages.root.join(format!("boot/vmlinuz-{kernel}")), into.join("vmlinuz"))
         .context("copying the kernel")?;
-    let tree = initramfs::tree(&shell, &recipe, &packages.root, &kernel, &flasher)?;
-    initramfs::write(&tree, &out.join("initramfs.img"))?;
-    let ipxe = packages.root.join("usr/lib/ipxe");
-    let programs = [
-        ("undionly.kpxe", "undionly.kpxe"),
-        ("ipxe.pxe", "ipxe.pxe"),
-        ("snponly.efi", "x64/snponly.efi"),
-        ("ipxe-amd64.efi", "x64/ipxe.efi"),
-        ("ipxe-arm64.efi", "arm64/snponly.efi"),
-    ];
-    for (from, to) in programs {
-        copy_boot_program(&ipxe, &packages.root.join("boot"), from, &out.join("boot").join(to))?;
+    let tree = work(cpu).join("initramfs");
+    let parts = initramfs::Parts {
+        cpu,
+        recipe: &recipe,
+        packages: &packages.root,
+        kernel: &kernel,
+        flasher: &flasher,
+        own_busybox: &initramfs::busybox(&self::packages(Cpu::OWN)?.root)?,
+    };
+    initramfs::tree(shell, &parts, &tree)?;
+    initramfs::write(&tree, &into.join("initramfs.img"))?;
+    if cpu == Cpu::X64 {
+        boot_programs(&packages.root, &out.join("boot"))?;
+        signed_chain(&packages.root, &recipe, &out.join("boot"))?;
     }
-    signed_chain(&packages.root, &recipe, &out.join("boot"))?;
-    describe(out, &packages, &kernel)?;
+    describe(&into, cpu, &packages, &kernel)?;
     fs::write(stamp_path, stamp)?;
     Ok(())
 }
 
-/// Where the packages of the live system are unpacked, once it has been built.
+/// Where the packages of the x64 live system are unpacked, once it has been built.
 pub(crate) fn packages_root() -> PathBuf {
-    workspace::root().join("target/live-work/root")
+    work(Cpu::X64).join("root")
 }
 
-/// The agent for the live system: linked statically, since there are no libraries.
-fn static_flasher(shell: &Shell) -> Result<PathBuf> {
-    cmd!(
-        shell,
-        "cargo build --release --locked -p bty-flasher --target {TARGET} --target-dir target/static"
-    )
-    .env("RUSTFLAGS", "-C target-feature=+crt-static")
-    .run()
-    .context("building the static bty-flasher")?;
-    Ok(shell.current_dir().join("target/static").join(TARGET).join("release/bty-flasher"))
+/// Where a live system is made.
+fn work(cpu: Cpu) -> PathBuf {
+    cpu.below(&workspace::root().join("target/live-work"))
 }
 
-fn packages(work: &Path) -> Result<Packages> {
+fn packages(cpu: Cpu) -> Result<Packages> {
+    let work = work(cpu);
     let root = work.join("root");
     let noted = work.join("versions");
     let fresh = fs::metadata(&noted)
@@ -100,18 +119,18 @@ fn packages(work: &Path) -> Result<Packages> {
         let versions: Vec<(String, String)> =
             versions.map(|(package, version)| (package.to_owned(), version.to_owned())).collect();
         let has = |package: &&str| versions.iter().any(|(known, _)| known == package);
-        if PACKAGES.iter().all(|package| has(package)) {
+        if cpu.packages().iter().all(has) {
             return Ok(Packages { root, versions });
         }
     }
-    eprintln!("fetching kernel, busybox, iPXE, shim and GRUB of Debian {SUITE}");
-    let apt = debian::Apt::new(&work.join("apt"), SUITE)?;
+    eprintln!("fetching the packages of Debian {SUITE} for {}", cpu.name());
+    let apt = debian::Apt::new(&work.join("apt"), SUITE, cpu.debian())?;
     if root.exists() {
         fs::remove_dir_all(&root)?;
     }
-    let kernel = apt.first_dependency("linux-image-amd64")?;
+    let kernel = apt.first_dependency(&format!("linux-image-{}", cpu.debian()))?;
     let mut versions = Vec::new();
-    for package in [&[kernel.as_str()][..], &PACKAGES].concat() {
+    for package in [&[kernel.as_str()], cpu.packages()].concat() {
         debian::unpack(&apt.download(package)?, &root)?;
         versions.push((package.to_owned(), apt.version(package)?));
     }
@@ -119,6 +138,24 @@ fn packages(work: &Path) -> Result<Packages> {
         versions.iter().map(|(package, version)| format!("{package} {version}\n")).collect();
     fs::write(noted, text)?;
     Ok(Packages { root, versions })
+}
+
+/// The first programs that firmware loads, for every processor: one package has them all.
+fn boot_programs(packages: &Path, into: &Path) -> Result<()> {
+    let programs = [
+        ("undionly.kpxe", "undionly.kpxe"),
+        ("ipxe.pxe", "ipxe.pxe"),
+        ("snponly.efi", "x64/snponly.efi"),
+        ("ipxe-amd64.efi", "x64/ipxe.efi"),
+        // Debian builds none that uses the firmware's driver alone; this one does where it has no own for the card.
+        ("ipxe-arm64.efi", "arm64/snponly.efi"),
+    ];
+    for (from, to) in programs {
+        let to = into.join(to);
+        fs::create_dir_all(to.parent().context("a boot program in no folder")?)?;
+        copy_boot_program(&packages.join("usr/lib/ipxe"), &packages.join("boot"), from, &to)?;
+    }
+    Ok(())
 }
 
 fn copy_boot_program(ipxe: &Path, boot: &Path, name: &str, to: &Path) -> Result<()> {
@@ -157,14 +194,11 @@ fn stamp(recipe: &Path, flasher: &Path, packages: &Packages) -> Result<String> {
     Ok(text)
 }
 
-fn describe(out: &Path, packages: &Packages, kernel: &str) -> Result<()> {
+fn describe(out: &Path, cpu: Cpu, packages: &Packages, kernel: &str) -> Result<()> {
     let size = |name: &str| fs::metadata(out.join(name)).map(|metadata| metadata.len());
     let (vmlinuz, initramfs) = (size("vmlinuz")?, size("initramfs.img")?);
-    ensure!(
-        vmlinuz + initramfs <= MOST_BYTES,
-        "kernel and initramfs have {} bytes, over {MOST_BYTES}: drop modules",
-        vmlinuz + initramfs
-    );
+    let (bytes, most) = (vmlinuz + initramfs, cpu.most_bytes());
+    ensure!(bytes <= most, "kernel and initramfs have {bytes} bytes, over {most}: drop modules");
     let versions: serde_json::Map<_, _> = packages
         .versions
         .iter()
@@ -177,6 +211,9 @@ fn describe(out: &Path, packages: &Packages, kernel: &str) -> Result<()> {
         "initramfs_bytes": initramfs,
     });
     fs::write(out.join("live.json"), format!("{live:#}\n"))?;
-    eprintln!("the live system: kernel {kernel}, {vmlinuz} bytes, initramfs {initramfs} bytes");
+    eprintln!(
+        "the live system for {}: kernel {kernel}, {vmlinuz} bytes, initramfs {initramfs} bytes",
+        cpu.name()
+    );
     Ok(())
 }

@@ -8,6 +8,8 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::Cpu;
+
 /// The version of the one kernel below this root.
 pub(crate) fn kernel(root: &Path) -> Result<String> {
     let modules = root.join("usr/lib/modules");
@@ -20,11 +22,15 @@ pub(crate) fn kernel(root: &Path) -> Result<String> {
     Ok(version)
 }
 
-/// The names in a list: words, without what follows a `#`.
-pub(super) fn names(list: &str) -> Vec<String> {
-    let words =
-        list.lines().flat_map(|line| line.split('#').next().unwrap_or_default().split_whitespace());
-    words.map(str::to_owned).collect()
+/// The names in a list for this processor: words, without what follows a `#`; a line that begins with a processor's name and a
+/// colon is for that one only.
+pub(super) fn names(list: &str, cpu: Cpu) -> Vec<String> {
+    let plain = list.lines().map(|line| line.split('#').next().unwrap_or_default());
+    let wanted = plain.filter_map(|line| match line.split_once(':') {
+        Some((only, names)) => (only.trim() == cpu.name()).then_some(names),
+        None => Some(line),
+    });
+    wanted.flat_map(str::split_whitespace).map(str::to_owned).collect()
 }
 
 /// The files of these modules and of all that they depend on, relative to the modules' folder; by `modules.dep` and
@@ -55,7 +61,7 @@ pub(super) fn closure(
     }
     if !missing.is_empty() {
         bail!(
-            "this kernel has no modules {}: correct deploy/live/modules.list",
+            "this kernel has no modules {}: correct deploy/live/modules.list, or name the processor that has them",
             missing.join(", ")
         );
     }
@@ -87,12 +93,19 @@ mod tests {
     fn what_a_module_depends_on_comes_along() {
         let dependencies =
             "kernel/a/virtio-net.ko.xz: kernel/b/failover.ko.xz\nkernel/b/failover.ko.xz:\n";
-        let names = names("# cards\nvirtio_net # dash or not\next4\n");
+        let names = names("# cards\nvirtio_net # dash or not\next4\n", Cpu::X64);
         let got = closure(&names, &files(), dependencies, "kernel/fs/ext4.ko\n").unwrap();
         assert_eq!(
             got.into_iter().collect::<Vec<_>>(),
             ["kernel/a/virtio-net.ko.xz", "kernel/b/failover.ko.xz"]
         );
+    }
+
+    #[test]
+    fn a_line_for_one_processor_is_not_for_the_other() {
+        let list = "nvme ahci\nx64: vmd # Intel's\narm64: genet macb\n";
+        assert_eq!(names(list, Cpu::X64), ["nvme", "ahci", "vmd"]);
+        assert_eq!(names(list, Cpu::Arm64), ["nvme", "ahci", "genet", "macb"]);
     }
 
     #[test]

@@ -44,6 +44,9 @@ pub struct PreviewBootScriptRequest {
     /// iPXE's ${platform}: "pcbios" or "efi".
     #[prost(string, tag = "2")]
     pub platform: ::prost::alloc::string::String,
+    /// iPXE's ${buildarch}: "i386", "x86_64" or "arm64".
+    #[prost(string, tag = "3")]
+    pub arch: ::prost::alloc::string::String,
 }
 impl ::prost::Name for PreviewBootScriptRequest {
     const NAME: &'static str = "PreviewBootScriptRequest";

@@ -68,7 +68,8 @@ impl Default for BootFiles {
         Self {
             bios: Pair::new("undionly.kpxe", "ipxe.pxe"),
             x64: Pair::new("x64/snponly.efi", "x64/ipxe.efi"),
-            arm64: Pair::new("arm64/snponly.efi", "arm64/ipxe.efi"),
+            // Debian builds one only, which uses the firmware's driver where it has none for the card.
+            arm64: Pair::new("arm64/snponly.efi", "arm64/snponly.efi"),
             x64_shim: "x64/shimx64.efi".to_owned(),
             http_port: 80,
         }

@@ -30,8 +30,8 @@ use uevent::Uevents;
 
 /// Where the kernel shows devices, by bus.
 const BUSES: &str = "/sys/bus";
-/// A small module that nothing needs.
-const FENCE: &str = "crc8";
+/// A small module that nothing needs, and that no processor's kernel has built in.
+const FENCE: &str = "crc7";
 /// Any module takes it (kernel-parameters.txt): its load doesn't wait until its devices are found.
 const SIDE_BY_SIDE: &CStr = c"async_probe";
 

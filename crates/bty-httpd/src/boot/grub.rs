@@ -103,13 +103,14 @@ fn device(server: SocketAddr) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::boot::query::Platform;
+    use crate::boot::query::{Cpu, Platform};
 
     fn target(other_exit: bool) -> Target {
         Target {
             mac: "52:54:00:77:00:01".parse().unwrap(),
             via: "pxe",
             platform: Platform::Efi,
+            cpu: Cpu::X64,
             server: "10.77.0.1:80".parse().unwrap(),
             other_exit,
         }

@@ -16,6 +16,9 @@ pub struct Query {
     /// iPXE's `${platform}`: `pcbios` or `efi`.
     #[serde(default)]
     pub platform: String,
+    /// iPXE's `${buildarch}`: `i386`, `x86_64` or `arm64`.
+    #[serde(default)]
+    pub arch: String,
     /// How often the first script has asked before, in this start of iPXE.
     #[serde(default)]
     pub tries: String,
@@ -54,6 +57,30 @@ impl Platform {
     }
 }
 
+/// Which live system the machine's processor runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cpu {
+    /// 64-bit x86.
+    X64,
+    /// 64-bit ARM.
+    Arm64,
+}
+
+impl Cpu {
+    /// iPXE's name of it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::X64 => "x86_64",
+            Self::Arm64 => "arm64",
+        }
+    }
+
+    /// From iPXE's `${buildarch}`. What isn't `arm64` is an x86: a BIOS's iPXE is built for `i386` and starts 64-bit kernels.
+    pub fn from_ipxe(text: &str) -> Self {
+        if text == "arm64" { Self::Arm64 } else { Self::X64 }
+    }
+}
+
 impl Query {
     /// The machine.
     pub fn mac(&self) -> Result<MacAddr, ParseError> {
@@ -73,6 +100,11 @@ impl Query {
     /// The platform.
     pub fn platform(&self) -> Platform {
         Platform::from_ipxe(&self.platform)
+    }
+
+    /// The processor.
+    pub fn cpu(&self) -> Cpu {
+        Cpu::from_ipxe(&self.arch)
     }
 }
 
@@ -107,6 +139,16 @@ mod tests {
             assert_eq!(path(via(way)), way);
         }
         assert_eq!(path("${via}"), BootPath::Pxe);
+    }
+
+    #[test]
+    fn processors_read_back_and_any_other_word_is_an_x86() {
+        for cpu in [Cpu::X64, Cpu::Arm64] {
+            assert_eq!(Cpu::from_ipxe(cpu.as_str()), cpu);
+        }
+        for word in ["i386", "", "${buildarch}", "ARM64", "arm64&x"] {
+            assert_eq!(Cpu::from_ipxe(word), Cpu::X64, "{word}");
+        }
     }
 
     #[test]

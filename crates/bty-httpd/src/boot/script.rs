@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use bty_types::MacAddr;
 
-use super::query::Platform;
+use super::query::{Cpu, Platform};
 
 /// What every script needs to know of the machine and of this server.
 #[derive(Debug, Clone)]
@@ -19,6 +19,8 @@ pub struct Target {
     pub via: &'static str,
     /// Its platform.
     pub platform: Platform,
+    /// Its processor.
+    pub cpu: Cpu,
     /// The address and port that the machine reached this server by.
     pub server: SocketAddr,
     /// Whether it leaves for its disk the other way: the usual one brought it back.
@@ -45,14 +47,31 @@ const RETRY_SECONDS: u32 = 3;
 /// Seconds between two questions of a machine that waits.
 const HOLD_SECONDS: u32 = 15;
 
-/// Consoles of the live system's kernel. The last one is /dev/console. Not ttyS1, where some boards have their serial over LAN:
-/// Debian's 6.12 hangs early where a console is named whose port isn't there; the live system itself speaks on every port that is.
-const CONSOLES: &str = "console=tty0 console=ttyS0,115200";
-
 /// What spares the kernel up to two seconds on a small or emulated processor: it runs one program that is ours, for minutes, and
 /// checks neither its own ciphers nor guards users from each other.
 const QUICK: &str = "cryptomgr.notests initcall_blacklist=jent_mod_init,crypto_kdf108_init mitigations=off audit=0 \
-                     lsm=capability init_on_alloc=0 rcupdate.rcu_expedited=1 noreplace-smp";
+                     lsm=capability init_on_alloc=0 rcupdate.rcu_expedited=1";
+
+impl Cpu {
+    /// The folder of its live system, below `/live/`.
+    const fn folder(self) -> &'static str {
+        match self {
+            Self::X64 => "",
+            Self::Arm64 => "arm64/",
+        }
+    }
+
+    /// What its kernel is told beside what every kernel is. The last console is /dev/console. On x86 not ttyS1, where some boards
+    /// have their serial over LAN: Debian's 6.12 hangs early where a console is named whose port isn't there; the live system itself
+    /// speaks on every port that is. On ARM a console begins with its driver, and one that isn't there harms nothing; a serial port
+    /// of the PC's kind is found by the live system too.
+    const fn arguments(self) -> &'static str {
+        match self {
+            Self::X64 => "noreplace-smp console=tty0 console=ttyS0,115200",
+            Self::Arm64 => "console=tty0 console=ttyAMA0,115200",
+        }
+    }
+}
 
 /// The first script, the same for every machine: it asks for the machine's own. iPXE that fetched it as `autoexec.ipxe`, by the
 /// firmware's HTTP client, has no address of its own yet.
@@ -64,7 +83,7 @@ pub fn first(server: SocketAddr, via: &str) -> String {
          :ask\n\
          isset ${{netX/ip}} || dhcp ||\n\
          isset ${{netX/mac}} && set bty-mac ${{netX/mac:hexhyp}} || set bty-mac ${{net0/mac:hexhyp}}\n\
-         chain --replace http://{server}/boot/script?mac=${{bty-mac}}&via={via}&platform=${{platform}}&tries=${{tries:int32}} ||\n\
+         chain --replace http://{server}/boot/script?mac=${{bty-mac}}&via={via}&platform=${{platform}}&arch=${{buildarch}}&tries=${{tries:int32}} ||\n\
          inc tries\n\
          iseq ${{tries:int32}} {TRIES} && goto away ||\n\
          echo bty: the server {server} does not answer, asking again\n\
@@ -110,13 +129,14 @@ pub fn live(target: &Target, reason: &str, live: &Live) -> String {
     let server = host(target.server);
     let query = live_query(target, live);
     let arguments = kernel_arguments(target, live);
+    let folder = target.cpu.folder();
     let url = script_url(target);
     format!(
         "#!ipxe\n\
          echo bty: starting the live system: {reason}\n\
          imgfree ||\n\
-         kernel http://{server}/live/vmlinuz?{query} initrd=initramfs.img {arguments} || goto again\n\
-         initrd --name initramfs.img http://{server}/live/initramfs.img?{query} || goto again\n\
+         kernel http://{server}/live/{folder}vmlinuz?{query} initrd=initramfs.img {arguments} || goto again\n\
+         initrd --name initramfs.img http://{server}/live/{folder}initramfs.img?{query} || goto again\n\
          boot || goto again\n\
          :again\n\
          echo bty: the live system did not load, asking again\n\
@@ -136,21 +156,23 @@ pub(super) fn live_query(target: &Target, live: &Live) -> String {
 pub(super) fn kernel_arguments(target: &Target, live: &Live) -> String {
     let server = host(target.server);
     let mac = target.mac.hyphenated();
+    let cpu = target.cpu.arguments();
     let Live { api_port, pin, token, boot_id } = live;
     let api = host(SocketAddr::new(target.server.ip(), *api_port));
     format!(
-        "quiet loglevel=4 panic=30 {QUICK} {CONSOLES} BOOTIF=01-{mac} bty.server={server} bty.api={api} bty.pin={pin} \
+        "quiet loglevel=4 panic=30 {QUICK} {cpu} BOOTIF=01-{mac} bty.server={server} bty.api={api} bty.pin={pin} \
          bty.mac={mac} bty.boot={boot_id} bty.token={token}"
     )
 }
 
 fn script_url(target: &Target) -> String {
-    let Target { mac, via, platform, server, .. } = target;
+    let Target { mac, via, platform, cpu, server, .. } = target;
     format!(
-        "http://{}/boot/script?mac={}&via={via}&platform={}",
+        "http://{}/boot/script?mac={}&via={via}&platform={}&arch={}",
         host(*server),
         mac.hyphenated(),
-        platform.as_str()
+        platform.as_str(),
+        cpu.as_str()
     )
 }
 
@@ -185,6 +207,7 @@ mod tests {
             mac: "52:54:00:77:00:01".parse().unwrap(),
             via: "pxe",
             platform,
+            cpu: Cpu::X64,
             server: "10.77.0.1:80".parse().unwrap(),
             other_exit: false,
         }
@@ -240,6 +263,37 @@ mod tests {
                 .iter()
                 .any(|line| line.starts_with("chain --replace http://10.77.0.1/boot/script?"))
         );
+    }
+
+    #[test]
+    fn an_arm_gets_its_own_live_system_and_is_told_nothing_of_x86() {
+        let details = Live {
+            api_port: 443,
+            pin: String::new(),
+            token: String::new(),
+            boot_id: "0192".into(),
+        };
+        let target = Target { cpu: Cpu::Arm64, ..target(Platform::Efi) };
+        let script = live(&target, "assigned debian:13", &details);
+        for part in [
+            "\nkernel http://10.77.0.1/live/arm64/vmlinuz?mac=",
+            "\ninitrd --name initramfs.img http://10.77.0.1/live/arm64/initramfs.img?mac=",
+            " console=ttyAMA0,115200 ",
+        ] {
+            assert!(script.contains(part), "{part:?} is missing in {script}");
+        }
+        for of_x86 in ["ttyS0", "noreplace-smp"] {
+            assert!(!script.contains(of_x86), "{script}");
+        }
+    }
+
+    #[test]
+    fn a_machine_is_asked_for_its_processor_once_and_it_stays_in_every_url() {
+        let first = first("10.77.0.1:80".parse().unwrap(), "pxe");
+        assert!(first.contains("&arch=${buildarch}&"), "{first}");
+        let target = Target { cpu: Cpu::Arm64, ..target(Platform::Efi) };
+        let script = hold(&target, "x");
+        assert!(script.contains("&platform=efi&arch=arm64 ||\n"), "{script}");
     }
 
     #[test]

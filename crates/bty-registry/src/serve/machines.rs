@@ -176,7 +176,7 @@ fn update(request: UpdateMachineRequest) -> Result<Update, Problem> {
         None if paths.is_empty() => MachineIntent::default(),
         None => return Err(Problem::Missing("intent")),
     };
-    let mut update = Update { rearm, expect_generation, reset_way, ..Update::default() };
+    let mut update = Update { rearm, reset_way, expect_generation, ..Update::default() };
     for path in &paths {
         match path.as_str() {
             "name" => update.name = Edit::Set(maybe(&intent.name).map(machine_name).transpose()?),

@@ -113,7 +113,7 @@ fn take(
     let stage = stage(contact);
     // A machine that waits asks every few seconds, each time anew: that is told once.
     let is_new = machine.observed.stage != stage || contact.new_attempt && stage != Stage::Held;
-    let chain = machine.intent.chain.unwrap_or(transaction.rules().boot_chain);
+    let chain = machine.intent.chain.unwrap_or_else(|| transaction.rules().boot_chain);
     let lesson = way::learn(&mut machine, contact, stage, chain, at);
     machine.reached(stage, at);
     if !contact.address.is_empty() {

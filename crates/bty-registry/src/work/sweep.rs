@@ -43,7 +43,7 @@ pub(crate) fn sweep(
     transaction.refresh_machines(&overdue)?;
     let before = now.checked_sub(PROGRAM_SILENT).unwrap_or(now);
     for mut machine in transaction.machines_at_program(before)? {
-        let chain = machine.intent.chain.unwrap_or(transaction.rules().boot_chain);
+        let chain = machine.intent.chain.unwrap_or_else(|| transaction.rules().boot_chain);
         if let Some(lesson) = way::program_was_silent(&mut machine, chain, now) {
             let mac = machine.mac;
             transaction.put_machine(machine)?;

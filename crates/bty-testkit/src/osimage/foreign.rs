@@ -1,10 +1,13 @@
-//! Images that aren't Linux, as Debian packages have them.
+//! Images that aren't Linux: as Debian packages have them, and one that iPXE is the system of.
 
-use std::path::PathBuf;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
-use super::cached;
+use super::{cached, layout};
 use crate::{child::Program, packages, vm::Screenshot};
 
 /// memtest86+ as a disk image for BIOS and UEFI: a DOS partition table and an ESP. It shows itself on the screen only.
@@ -22,6 +25,21 @@ pub fn memtest() -> Result<PathBuf> {
 pub fn grub_rescue() -> Result<PathBuf> {
     packages::ensure(packages::IMAGES)?;
     whole_mebibytes(GRUB_RESCUE, "grub-rescue.raw")
+}
+
+/// The line that [`ipxe_arm64`] prints.
+pub const IPXE_ARM64_BANNER: &str = "bty-lab image for arm64";
+
+/// An image that 64-bit ARM firmware starts: an ESP with this iPXE and a script that says [`IPXE_ARM64_BANNER`]. A Debian would
+/// have to be made by an emulated processor, which takes half an hour. Written to `folder`.
+pub fn ipxe_arm64(ipxe: &Path, folder: &Path) -> Result<PathBuf> {
+    packages::ensure(packages::IMAGES)?;
+    let (image, script) = (folder.join("arm64.raw"), folder.join("autoexec.ipxe"));
+    fs::write(&script, format!("#!ipxe\n:again\necho {IPXE_ARM64_BANNER}\nsleep 1\ngoto again\n"))
+        .context("writing the script of the image")?;
+    let files = [(ipxe, "BOOTAA64.EFI"), (&*script, "autoexec.ipxe")];
+    layout::write_esp_only(&files, &image, folder)?;
+    Ok(image)
 }
 
 /// Whether a screen is memtest86+'s: mostly its blue, which neither firmware paints.

@@ -63,21 +63,13 @@ impl Layout<'_> {
             .and_then(|image| image.set_len(total))
             .with_context(|| format!("making {}", output.display()))?;
         self.write_partition_table(output, root_bytes)?;
-        copy_into(output, &make_esp(&self.grub_for_uefi(work)?, work)?, ESP_START)?;
+        let grub = self.grub_for_uefi(work)?;
+        copy_into(output, &make_esp(&[(&grub, "BOOTX64.EFI")], work)?, ESP_START)?;
         copy_into(output, self.root, ROOT_START)?;
         write_bios_boot(output, &self.grub_for_bios(work)?)
     }
 
     fn write_partition_table(&self, output: &Path, root_bytes: u64) -> Result<()> {
-        let partition = |number: u32, start: u64, bytes: u64, kind: &str, label: &str| {
-            let first = start / SECTOR_BYTES;
-            let last = (start + bytes) / SECTOR_BYTES - 1;
-            [
-                format!("--new={number}:{first}:{last}"),
-                format!("--typecode={number}:{kind}"),
-                format!("--change-name={number}:{label}"),
-            ]
-        };
         Program::new("sgdisk")
             .arg("--set-alignment=2048")
             .args(partition(1, BIOS_BOOT_START, ESP_START - BIOS_BOOT_START, "ef02", "bios-boot"))
@@ -111,12 +103,40 @@ impl Layout<'_> {
     }
 }
 
-fn make_esp(grub: &Path, work: &Path) -> Result<PathBuf> {
+/// Writes an image with nothing but an ESP to `output`, with its pieces in `work`. The files are in the folder where firmware looks.
+pub(super) fn write_esp_only(files: &[(&Path, &str)], output: &Path, work: &Path) -> Result<()> {
+    File::create(output)
+        .and_then(|image| image.set_len(ESP_START + ESP_BYTES + TAIL_BYTES))
+        .with_context(|| format!("making {}", output.display()))?;
+    Program::new("sgdisk")
+        .arg("--set-alignment=2048")
+        .args(partition(1, ESP_START, ESP_BYTES, "ef00", "esp"))
+        .arg(output)
+        .run()?;
+    copy_into(output, &make_esp(files, work)?, ESP_START)
+}
+
+/// What `sgdisk` is told of a partition.
+fn partition(number: u32, start: u64, bytes: u64, kind: &str, label: &str) -> [String; 3] {
+    let first = start / SECTOR_BYTES;
+    let last = (start + bytes) / SECTOR_BYTES - 1;
+    [
+        format!("--new={number}:{first}:{last}"),
+        format!("--typecode={number}:{kind}"),
+        format!("--change-name={number}:{label}"),
+    ]
+}
+
+/// An ESP with these files in `EFI/BOOT`.
+fn make_esp(files: &[(&Path, &str)], work: &Path) -> Result<PathBuf> {
     let esp = work.join("esp.img");
     File::create(&esp).and_then(|file| file.set_len(ESP_BYTES)).context("making the ESP")?;
     Program::new("mkfs.vfat").args(["-n", "BTY-ESP"]).arg(&esp).run()?;
     Program::new("mmd").arg("-i").arg(&esp).args(["::EFI", "::EFI/BOOT"]).run()?;
-    Program::new("mcopy").arg("-i").arg(&esp).arg(grub).arg("::EFI/BOOT/BOOTX64.EFI").run()?;
+    for (file, name) in files {
+        let to = format!("::EFI/BOOT/{name}");
+        Program::new("mcopy").arg("-i").arg(&esp).arg(file).arg(to).run()?;
+    }
     Ok(esp)
 }
 

@@ -18,7 +18,9 @@ use std::{
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
 
-pub use foreign::{GRUB_RESCUE, MEMTEST, grub_rescue, memtest, shows_memtest};
+pub use foreign::{
+    GRUB_RESCUE, IPXE_ARM64_BANNER, MEMTEST, grub_rescue, ipxe_arm64, memtest, shows_memtest,
+};
 
 use crate::{child::Program, packages};
 

@@ -30,13 +30,6 @@ use crate::{
 };
 use qmp::Qmp;
 
-/// OVMF's code, from Debian's package `ovmf`.
-const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
-/// OVMF's variables as they leave the factory.
-const OVMF_VARS: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
-/// OVMF's code that enforces Secure Boot, and variables with Microsoft's keys, which Debian's shim is signed for.
-const OVMF_SECURE_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd";
-const OVMF_SECURE_VARS: &str = "/usr/share/OVMF/OVMF_VARS_4M.ms.fd";
 /// How long QEMU may take to end after it was told to.
 const QUIT_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -72,10 +65,11 @@ fn check_alive(qemu: &mut Child) -> Result<()> {
     }
 }
 
-/// QEMU's `-accel`: what `BTY_LAB_ACCEL` says, emulation otherwise.
-pub fn accelerator() -> String {
+/// QEMU's `-accel`: what `BTY_LAB_ACCEL` says, emulation otherwise, and always for another processor than this machine's.
+fn accelerator(firmware: Firmware) -> String {
+    let is_own = firmware.is_arm64() == cfg!(target_arch = "aarch64");
     match env::var("BTY_LAB_ACCEL") {
-        Ok(chosen) if !chosen.is_empty() && chosen != "tcg" => chosen,
+        Ok(chosen) if is_own && !chosen.is_empty() && chosen != "tcg" => chosen,
         _ => "tcg,thread=multi".to_owned(),
     }
 }
@@ -121,15 +115,18 @@ impl Machine {
         self.running = None;
         let vars = self.folder.join("vars.fd");
         if self.spec.firmware.is_uefi() && !vars.exists() {
-            let factory = if self.spec.has_secure_boot { OVMF_SECURE_VARS } else { OVMF_VARS };
-            fs::copy(factory, vars).with_context(|| format!("copying {factory} (package ovmf)"))?;
+            let (_, factory, package) = self.spec.firmware.files(self.spec.has_secure_boot);
+            fs::copy(factory, vars)
+                .with_context(|| format!("copying {factory} (package {package})"))?;
         }
         self.cycles += 1;
         let (control, serial) = self.sockets()?;
         let log = self.console_log();
         let since = Instant::now();
-        let mut program = Program::new("qemu-system-x86_64")
-            .args(self.spec.arguments(&accelerator(), &self.folder.join("vars.fd")))
+        let firmware = self.spec.firmware;
+        let qemu = if firmware.is_arm64() { "qemu-system-aarch64" } else { "qemu-system-x86_64" };
+        let mut program = Program::new(qemu)
+            .args(self.spec.arguments(&accelerator(firmware), &self.folder.join("vars.fd")))
             .args(["-qmp", &format!("unix:{},server=on,wait=off", control.display())])
             .args([
                 "-chardev",

@@ -13,12 +13,41 @@ pub enum Firmware {
     UefiPxe,
     /// OVMF, whose HTTP Boot client comes first (virtio only).
     UefiHttp,
+    /// The same firmware for a 64-bit ARM processor, PXE first (virtio only).
+    Arm64Pxe,
+    /// The same firmware for a 64-bit ARM processor, HTTP Boot first (virtio only).
+    Arm64Http,
 }
 
 impl Firmware {
     /// Whether this is UEFI.
     pub fn is_uefi(self) -> bool {
         self != Self::Bios
+    }
+
+    /// Whether the machine has a 64-bit ARM processor.
+    pub fn is_arm64(self) -> bool {
+        matches!(self, Self::Arm64Pxe | Self::Arm64Http)
+    }
+
+    /// UEFI's code, its variables as they leave the factory, and Debian's package that has them. What is secure enforces Secure
+    /// Boot with Microsoft's keys, which Debian's shim is signed for.
+    pub(super) fn files(self, is_secure: bool) -> (&'static str, &'static str, &'static str) {
+        match (self.is_arm64(), is_secure) {
+            (true, _) => (
+                "/usr/share/AAVMF/AAVMF_CODE.fd",
+                "/usr/share/AAVMF/AAVMF_VARS.fd",
+                "qemu-efi-aarch64",
+            ),
+            (false, false) => {
+                ("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd", "ovmf")
+            }
+            (false, true) => (
+                "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd",
+                "/usr/share/OVMF/OVMF_VARS_4M.ms.fd",
+                "ovmf",
+            ),
+        }
     }
 }
 
@@ -224,14 +253,17 @@ impl MachineSpec {
     /// QEMU's arguments, apart from its control sockets. `accelerator` is QEMU's `-accel`.
     pub(super) fn arguments(&self, accelerator: &str, vars: &Path) -> Vec<String> {
         let mut arguments = Arguments::default();
-        // SeaBIOS prints on the serial port only without graphics.
-        let machine = match (self.firmware.is_uefi(), self.has_secure_boot) {
-            (false, _) => "q35,graphics=off",
-            (true, false) => "q35",
+        let (machine, emulated_cpu) = match self.firmware {
+            // SeaBIOS prints on the serial port only without graphics.
+            Firmware::Bios => ("q35,graphics=off", TCG_CPU),
             // The variables must be out of the system's reach.
-            (true, true) => "q35,smm=on",
+            Firmware::UefiPxe | Firmware::UefiHttp if self.has_secure_boot => {
+                ("q35,smm=on", TCG_CPU)
+            }
+            Firmware::UefiPxe | Firmware::UefiHttp => ("q35", TCG_CPU),
+            Firmware::Arm64Pxe | Firmware::Arm64Http => ("virt", TCG_ARM64_CPU),
         };
-        let cpu = if accelerator.starts_with("kvm") { "host" } else { TCG_CPU };
+        let cpu = if accelerator.starts_with("kvm") { "host" } else { emulated_cpu };
         arguments.add("-nodefaults", "");
         arguments.add("-machine", machine);
         arguments.add("-accel", accelerator);
@@ -243,10 +275,12 @@ impl MachineSpec {
         arguments.add("-display", "none");
         arguments.add("-device", "virtio-rng-pci");
         if self.has_screen {
-            arguments.add("-device", "VGA");
+            // A 64-bit ARM processor has no VGA: its caches and the card's window don't agree.
+            let card = if self.firmware.is_arm64() { "virtio-gpu-pci" } else { "VGA" };
+            arguments.add("-device", card);
         }
         if self.firmware.is_uefi() {
-            arguments.add_ovmf(self.firmware, self.has_secure_boot, vars);
+            arguments.add_uefi(self.firmware, self.has_secure_boot, vars);
         }
         for (index, nic) in self.nics.iter().enumerate() {
             arguments.add_nic(index, nic, self.nic_boot_index(index), self.firmware);
@@ -274,6 +308,9 @@ impl MachineSpec {
 /// that instruction, ended in a double fault in `__kmalloc`; none of forty did without.
 const TCG_CPU: &str = "Nehalem,cx16=off";
 
+/// The plainest that Debian runs on: what newer ones can besides, signed pointers above all, is dear to emulate.
+const TCG_ARM64_CPU: &str = "cortex-a57";
+
 /// Where the disks begin in QEMU's boot order; network cards come before or after them.
 const FIRST_DISK_BOOT_INDEX: usize = 50;
 
@@ -289,8 +326,8 @@ impl Arguments {
         }
     }
 
-    fn add_ovmf(&mut self, firmware: Firmware, is_secure: bool, vars: &Path) {
-        let code = if is_secure { super::OVMF_SECURE_CODE } else { super::OVMF_CODE };
+    fn add_uefi(&mut self, firmware: Firmware, is_secure: bool, vars: &Path) {
+        let (code, ..) = firmware.files(is_secure);
         self.add("-drive", format!("if=pflash,unit=0,format=raw,readonly=on,file={code}"));
         if is_secure {
             self.add("-global", "driver=cfi.pflash01,property=secure,value=on");
@@ -298,7 +335,7 @@ impl Arguments {
         self.add("-drive", format!("if=pflash,unit=1,format=raw,file={}", escape(vars)));
         // Else it tries PXE over IPv6 too, and waits for it.
         self.add("-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=n");
-        if firmware == Firmware::UefiHttp {
+        if matches!(firmware, Firmware::UefiHttp | Firmware::Arm64Http) {
             // One boot index covers PXE and HTTP Boot of a card, in that order.
             self.add("-fw_cfg", "name=opt/org.tianocore/IPv4PXESupport,string=n");
         }

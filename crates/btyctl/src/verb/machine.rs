@@ -145,7 +145,7 @@ fn show(machine: &Known) -> String {
         ("stage", word(observed.stage().as_str_name(), "STAGE_")),
         ("last seen", time(observed.last_seen.as_ref())),
         ("address", observed.address.clone()),
-        ("boots by", way(&observed.way.unwrap_or_default())),
+        ("boots by", way(observed.way.unwrap_or_default())),
         ("last run", observed.run_id.clone()),
     ]);
     match &observed.hardware {
@@ -155,7 +155,7 @@ fn show(machine: &Known) -> String {
 }
 
 /// How it boots, with what its boots have changed.
-fn way(way: &BootWay) -> String {
+fn way(way: BootWay) -> String {
     let mut words = vec![word(way.chain().as_str_name(), "BOOT_CHAIN_")];
     if way.own_drivers {
         words.push("with its own network drivers".to_owned());
