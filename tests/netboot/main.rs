@@ -3,6 +3,7 @@
 mod arm64;
 mod faults;
 mod foreign_image;
+mod live_drivers;
 mod once;
 mod secure_boot;
 mod small_machine;

@@ -37,7 +37,7 @@ impl Apt {
             mirror.keyring.map(|keyring| format!(" [signed-by={keyring}]")).unwrap_or_default();
         fs::write(
             folder.join("sources.list"),
-            format!("deb{signed} {} {suite} main\n", mirror.url),
+            format!("deb{signed} {} {suite} main non-free-firmware\n", mirror.url),
         )?;
         fs::write(folder.join("status"), "")?;
         let apt = Self { folder: folder.canonicalize()?, architecture };

@@ -88,14 +88,23 @@ fn install_live(built: &Path, into: &Path) -> Result<()> {
             println!("the live system for {} is not built and is left out", cpu.name());
             continue;
         }
-        for file in ["vmlinuz", "initramfs.img", "live.json"] {
+        for file in ["vmlinuz", "initramfs.img", "base.img", "live.json"] {
             copy(&built.join(file), &into.join(file), 0o644)?;
         }
+        // Those of an older live system would be put together with this one's.
+        let modules = into.join("modules");
+        if modules.exists() {
+            fs::remove_dir_all(&modules).context("removing the modules of an older live system")?;
+        }
+        copy_below(&built.join("modules"), &modules)?;
     }
-    let boot = built.join("boot");
-    for file in files_below(&boot)? {
-        let relative = file.strip_prefix(&boot).context("a file below its own folder")?;
-        copy(&file, &into.join("boot").join(relative), 0o644)?;
+    copy_below(&built.join("boot"), &into.join("boot"))
+}
+
+fn copy_below(from: &Path, into: &Path) -> Result<()> {
+    for file in files_below(from)? {
+        let relative = file.strip_prefix(from).context("a file below its own folder")?;
+        copy(&file, &into.join(relative), 0o644)?;
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ pub mod engine;
 pub mod supply;
 
 mod agent;
+mod calm;
 mod command;
 mod daemon;
 mod drivers;

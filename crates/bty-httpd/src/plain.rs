@@ -155,7 +155,8 @@ fn answer(shared: &Shared, connection: &Connection, query: &Query, program: Prog
         server: connection.local,
         other_exit: shared.link.way(mac).other_exit,
     };
-    let text = script(program, &target, &asked.answer, &shared.live(token, boot_id.clone()));
+    let live = shared.live(token, boot_id.clone(), &asked);
+    let text = script(program, &target, &asked.answer, &live);
     shared.record(mac, path, &asked, connection.peer.ip(), boot_id, now);
     script_response(text)
 }
@@ -207,8 +208,10 @@ impl Shared {
     }
 
     /// What the live system of one boot needs to know.
-    pub(crate) fn live(&self, token: String, boot_id: String) -> Live {
-        Live { api_port: self.api_port, pin: self.pin.clone(), token, boot_id }
+    pub(crate) fn live(&self, token: String, boot_id: String, decided: &Decided) -> Live {
+        let known = decided.known.as_ref();
+        let modules = known.map(|known| known.live_modules.clone()).unwrap_or_default();
+        Live { api_port: self.api_port, pin: self.pin.clone(), token, boot_id, modules }
     }
 
     fn record(
@@ -328,7 +331,25 @@ async fn live_file(
         shared.seen(&query, stage, connection.peer.ip());
     }
     shared.counters.files.get_or_create(&FileLabels { folder: "live" }).inc();
-    files::serve(&shared.folders.live, &path, &method, &headers).await
+    let folder = &shared.folders.live;
+    if stage == Stage::Initramfs
+        && let Some(modules) = query.modules()
+    {
+        let parts = initramfs_parts(&path, &modules);
+        // A live system that was replaced meanwhile may have others: then all go along.
+        if let Some(response) = files::serve_joined(folder, parts, &method).await {
+            return response;
+        }
+    }
+    files::serve(folder, &path, &method, &headers).await
+}
+
+/// What an initramfs with these modules is made of: archives that the kernel unpacks one after the other.
+fn initramfs_parts(path: &str, modules: &[&str]) -> Vec<String> {
+    let folder = path.strip_suffix("initramfs.img").unwrap_or_default();
+    // The unpacked ones first: behind a packed one the kernel takes no other.
+    let drivers = modules.iter().map(|name| format!("{folder}modules/{name}.img"));
+    drivers.chain([format!("{folder}base.img")]).collect()
 }
 
 async fn image_file(

@@ -69,7 +69,7 @@ impl HttpdService for Service {
             (Platform::Efi, Cpu::X64, BootChain::Shim) => Program::Grub,
             _ => Program::Ipxe,
         };
-        let live = self.shared.live("PREVIEW".to_owned(), "PREVIEW".to_owned());
+        let live = self.shared.live("PREVIEW".to_owned(), "PREVIEW".to_owned(), &asked);
         let script = script(program, &target, &asked.answer, &live);
         Ok(Response::new(PreviewBootScriptResponse { script }))
     }

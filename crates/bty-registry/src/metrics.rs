@@ -13,6 +13,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use crate::work::Taken;
+
 /// The counters. Clones share them.
 #[derive(Debug, Clone)]
 pub(crate) struct Metrics {
@@ -21,6 +23,7 @@ pub(crate) struct Metrics {
     imports: Family<OutcomeLabel, Counter>,
     contacts: Counter,
     contacts_dropped: Counter,
+    contacts_untold: Counter,
     commits: Histogram,
 }
 
@@ -48,6 +51,7 @@ impl Metrics {
             imports: Family::default(),
             contacts: Counter::default(),
             contacts_dropped: Counter::default(),
+            contacts_untold: Counter::default(),
             // From a tenth of a millisecond to some three seconds.
             commits: Histogram::new(exponential_buckets(0.0001, 2.0, 16)),
         };
@@ -63,6 +67,11 @@ impl Metrics {
             "contacts_dropped",
             "Contacts of machines beyond the limits on unknown ones",
             metrics.contacts_dropped.clone(),
+        );
+        registry.register(
+            "contacts_untold",
+            "Contacts that made no event, since their machine has made too many",
+            metrics.contacts_untold.clone(),
         );
         registry.register(
             "commit_seconds",
@@ -89,9 +98,10 @@ impl Metrics {
     }
 
     /// Contacts were reported.
-    pub(crate) fn contacts(&self, taken: usize, dropped: usize) {
-        self.contacts.inc_by(u64::try_from(taken).unwrap_or(0));
-        self.contacts_dropped.inc_by(u64::try_from(dropped).unwrap_or(0));
+    pub(crate) fn contacts(&self, taken: Taken) {
+        self.contacts.inc_by(taken.new);
+        self.contacts_dropped.inc_by(taken.dropped);
+        self.contacts_untold.inc_by(taken.untold);
     }
 
     /// A commit took so long.

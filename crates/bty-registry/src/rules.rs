@@ -19,4 +19,6 @@ pub(crate) struct Rules {
     pub max_machines: u64,
     /// Machines that may be discovered in a minute.
     pub max_new_machines_per_minute: u64,
+    /// Events of one machine's boots that are recorded in a minute.
+    pub max_boot_events_per_minute: u32,
 }

@@ -44,6 +44,8 @@ pub struct Settings {
     pub max_machines: u64,
     /// Machines that may be seen for the first time in a minute.
     pub max_new_machines_per_minute: u64,
+    /// Events of one machine's boots that are recorded in a minute.
+    pub max_boot_events_per_minute: u32,
     /// Members of this group may do everything but make tokens.
     pub operators_group: String,
     /// The system users of the other daemons.
@@ -66,6 +68,7 @@ impl Default for Settings {
             max_imports: 2,
             max_machines: 10_000,
             max_new_machines_per_minute: 1_000,
+            max_boot_events_per_minute: 60,
             operators_group: "bty".into(),
             users: UserNames::default(),
         }
@@ -135,6 +138,7 @@ impl Settings {
             lost_after: Duration::from_secs(self.lost_after_seconds),
             max_machines: self.max_machines,
             max_new_machines_per_minute: self.max_new_machines_per_minute,
+            max_boot_events_per_minute: self.max_boot_events_per_minute,
         }
     }
 }

@@ -10,7 +10,7 @@ use bty_api::{
 use bty_types::Policy;
 
 use crate::{
-    decide::{Asker, Decision, Surroundings, what_next},
+    decide::{Asker, Decision, Surroundings, live, what_next},
     record::{Attempt, Image, Machine, Run, RunState, Step, Token},
 };
 
@@ -75,6 +75,7 @@ pub(crate) fn machine_boot(
         attempt: machine.observed.attempt.as_ref().map(attempt),
         name: machine.intent.name.clone().unwrap_or_default(),
         way: Some(way(machine, around)),
+        live_modules: live::modules(&machine.observed).to_vec(),
     }
 }
 

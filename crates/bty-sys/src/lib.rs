@@ -6,8 +6,10 @@
 
 mod aligned;
 mod block;
+mod ethtool;
 mod listen_fds;
 
 pub use aligned::{ALIGNMENT, AlignedBuf};
 pub use block::{reread_partitions, sector_sizes, zero_out};
+pub use ethtool::{Offload, turn_off, turn_off_eee};
 pub use listen_fds::listen_fds_with_names;

@@ -42,6 +42,24 @@ impl Dnsmasq {
         )
     }
 
+    /// Starts it on `host` as a DHCP server that boots machines too: iPXE from `root` by TFTP, for HTTP Boot and for what iPXE runs
+    /// from `url`. As well set up as it can be: iPXE is told not to wait for proxies.
+    pub fn start_boot_server(host: &Host, folder: &Path, root: &Path, url: &str) -> Result<Self> {
+        let lines = format!(
+            "no-ping\ndhcp-authoritative\ndhcp-range=10.77.0.100,10.77.0.199,255.255.255.0,1h\n\
+             enable-tftp\ntftp-root={root}\n\
+             dhcp-match=set:http,option:client-arch,16\ndhcp-match=set:efi,option:client-arch,7\n\
+             dhcp-userclass=set:ipxe,iPXE\ndhcp-option-force=tag:http,60,HTTPClient\n\
+             dhcp-boot=tag:ipxe,{url}/boot.ipxe\n\
+             dhcp-boot=tag:http,tag:!ipxe,{url}/snponly.efi\n\
+             dhcp-boot=tag:efi,tag:!ipxe,snponly.efi\n\
+             dhcp-boot=tag:!efi,tag:!http,tag:!ipxe,undionly.kpxe\n\
+             dhcp-option=tag:ipxe,encap:175,176,1b\n",
+            root = root.display()
+        );
+        Self::start_with(host, folder, &lines, "DHCP, IP range")
+    }
+
     fn start_with(host: &Host, folder: &Path, lines: &str, ready: &str) -> Result<Self> {
         fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
         let leases = folder.join("dnsmasq.leases");

@@ -35,7 +35,13 @@ pub(crate) fn script(data: &[u8]) {
         server,
         other_exit: false,
     };
-    let live = Live { api_port: 443, pin: "0".into(), token: "0".into(), boot_id: "0".into() };
+    let live = Live {
+        api_port: 443,
+        pin: "0".into(),
+        token: "0".into(),
+        boot_id: "0".into(),
+        modules: Vec::new(),
+    };
     let reason = String::from_utf8_lossy(reason);
     // Nothing that a machine or an operator writes makes a line or a command of its own.
     for make in [script::local, script::hold] {

@@ -52,7 +52,8 @@ pub(super) fn measure(binaries: &Path, live: &Path, runs: u32) -> Result<Figure>
     fs::create_dir_all(&peer_folder).context("making nginx's folder")?;
     fs::write(peer_folder.join("script"), &sample).context("writing nginx's file")?;
     let everywhere = "location / { try_files /script =404; }";
-    let _nginx = nginx::start(&appliance, &peer_folder, NGINX_PORT, everywhere, Some(SERVER_CORE))?;
+    let _nginx =
+        nginx::start(appliance.server(), &peer_folder, NGINX_PORT, everywhere, Some(SERVER_CORE))?;
 
     let (mut ours, mut peers) = (Vec::new(), Vec::new());
     for _ in 0..runs {

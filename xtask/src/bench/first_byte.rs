@@ -25,8 +25,9 @@ const STRIDE_BYTES: usize = 64 << 10;
 /// What Debian's kernel prints before it has unpacked itself. Early, because the serial console comes up later.
 const KERNEL_STARTS: &str = "KASLR using";
 const EARLY: &str = "earlyprintk=serial,ttyS0,115200";
-const PORT: u16 = 8098;
-const PATIENCE: Duration = Duration::from_mins(3);
+/// Where the reference's init looks for the image.
+pub(super) const PORT: u16 = 8098;
+pub(super) const PATIENCE: Duration = Duration::from_mins(3);
 
 /// Measures it.
 pub(super) fn measure(shell: &Shell, binaries: &Path, live: &Path, runs: u32) -> Result<Figure> {
@@ -40,7 +41,7 @@ pub(super) fn measure(shell: &Shell, binaries: &Path, live: &Path, runs: u32) ->
     let packed = image(shell, &folder)?;
     appliance.import(&packed, "bench")?;
     let initramfs = reference::build(shell, &folder)?;
-    let _server = nginx::start(&appliance, &folder, PORT, "", None)?;
+    let _server = nginx::start(appliance.server(), &folder, PORT, "", None)?;
 
     let (mut ours, mut peers) = (Vec::new(), Vec::new());
     for run in 0..runs {
@@ -81,7 +82,7 @@ pub(super) fn measure(shell: &Shell, binaries: &Path, live: &Path, runs: u32) ->
 }
 
 /// An image without a hole, packed; the raw one stands in for nothing else.
-fn image(shell: &Shell, folder: &Path) -> Result<PathBuf> {
+pub(super) fn image(shell: &Shell, folder: &Path) -> Result<PathBuf> {
     let raw = folder.join("image.raw");
     // Text and noise by turns: neither free to unpack nor free to send.
     let mut bytes = vec![0; IMAGE_BYTES];
@@ -117,12 +118,17 @@ fn seconds_to_first_byte(machine: &mut Machine) -> Result<f64> {
     machine.power_on()?;
     machine.wait_for(KERNEL_STARTS, PATIENCE)?;
     let started = Instant::now();
-    let file = File::open(&disk).context("opening the disk")?;
-    wait::until_true("the first byte on the disk", PATIENCE, || has_data(&file))?;
+    wait_for_data(&disk)?;
     let seconds = started.elapsed().as_secs_f64();
     eprintln!("  {}: {seconds:.2} s", machine.spec().name);
     machine.power_off()?;
     Ok(seconds)
+}
+
+/// Waits until something of the image is on this disk.
+pub(super) fn wait_for_data(disk: &Path) -> Result<()> {
+    let file = File::open(disk).context("opening the disk")?;
+    wait::until_true("the first byte on the disk", PATIENCE, || has_data(&file))
 }
 
 fn has_data(disk: &File) -> Result<bool> {

@@ -5,6 +5,7 @@
 mod boot_scripts;
 mod first_byte;
 mod nginx;
+mod power_on;
 mod reference;
 mod tftp;
 pub(crate) mod tftp_load;
@@ -38,6 +39,9 @@ enum What {
     /// Boot scripts beside nginx, and the way to the first byte written
     /// beside a flasher of busybox, zstd and dd.
     Netboot,
+    /// The way from power-on to the first byte alone, for each firmware,
+    /// beside dnsmasq, nginx and that flasher.
+    PowerOn,
     /// TFTP alone, beside atftpd and dnsmasq.
     Tftp,
 }
@@ -76,9 +80,11 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
                 boot_scripts::measure(&binaries, &live, args.runs)?,
                 first_byte::measure(&shell, &binaries, &live, args.runs)?,
             ],
+            power_on::measure(&shell, &binaries, &live, args.runs)?,
             tftp::measure(&binaries, args.runs)?,
         ]
         .concat(),
+        What::PowerOn => power_on::measure(&shell, &binaries, &live, args.runs)?,
         What::Tftp => tftp::measure(&binaries, args.runs)?,
     };
     match args.output {

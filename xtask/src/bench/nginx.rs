@@ -3,12 +3,12 @@
 use std::{fs, path::Path, time::Duration};
 
 use anyhow::{Context, Result};
-use bty_testkit::{appliance::Appliance, child::Child, wait};
+use bty_testkit::{Host, child::Child, wait};
 
-/// Starts one worker on the appliance's host that serves `folder` at this port, with more lines for its server; on this core alone,
+/// Starts one worker on a server's host that serves `folder` at this port, with more lines for its server; on this core alone,
 /// where one is named.
 pub(super) fn start(
-    appliance: &Appliance,
+    server: &Host,
     folder: &Path,
     port: u16,
     lines: &str,
@@ -24,7 +24,6 @@ pub(super) fn start(
     );
     let file = folder.join("nginx.conf");
     fs::write(&file, configuration).context("writing nginx.conf")?;
-    let server = appliance.server();
     let program = match core {
         Some(core) => server.program("taskset").args(["-c", core, "nginx"]),
         None => server.program("nginx"),
@@ -32,7 +31,7 @@ pub(super) fn start(
     let nginx = program.arg("-c").arg(&file).spawn(&folder.join("nginx.log"))?;
     let url = format!("http://10.77.0.1:{port}/nginx.conf");
     wait::until_true("nginx to answer", Duration::from_secs(10), || {
-        Ok(appliance.server().program("curl").args(["-sf", &url]).output()?.status.success())
+        Ok(server.program("curl").args(["-sf", &url]).output()?.status.success())
     })?;
     Ok(nginx)
 }

@@ -4,6 +4,17 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
+/// What network cards and disk controllers want to be loaded with. Graphics, sound and wireless have packages of their own.
+const FIRMWARE: [&str; 7] = [
+    "firmware-bnx2",
+    "firmware-bnx2x",
+    "firmware-intel-misc",
+    "firmware-linux-free",
+    "firmware-misc-nonfree",
+    "firmware-qlogic",
+    "firmware-realtek",
+];
+
 /// A processor, by the name that boot programs and folders have here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Cpu {
@@ -52,15 +63,25 @@ impl Cpu {
         }
     }
 
-    /// The packages of its live system beside the kernel. Boot programs for all processors are in one.
-    pub(super) const fn packages(self) -> &'static [&'static str] {
+    /// The packages of its live system beside the kernel.
+    pub(super) fn packages(self) -> Vec<&'static str> {
+        let signed: &[&str] = match self {
+            Self::X64 => &["grub-efi-amd64-signed", "shim-signed"],
+            Self::Arm64 => &[],
+        };
+        [&["busybox-static"], signed, &FIRMWARE].concat()
+    }
+
+    /// The packages that come from Debian's newest suite. Boot programs for all processors are in one.
+    pub(super) const fn newest_packages(self) -> &'static [&'static str] {
         match self {
-            Self::X64 => &["busybox-static", "grub-efi-amd64-signed", "ipxe", "shim-signed"],
-            Self::Arm64 => &["busybox-static"],
+            Self::X64 => &["ipxe"],
+            Self::Arm64 => &[],
         }
     }
 
-    /// The most that a machine should have to load, in bytes. An arm64 kernel doesn't unpack itself, and Debian's comes unpacked.
+    /// The most that a machine should have to load whose hardware is known, in bytes. An arm64 kernel doesn't unpack itself, and
+    /// Debian's comes unpacked.
     pub(super) const fn most_bytes(self) -> u64 {
         match self {
             Self::X64 => 40 << 20,

@@ -15,10 +15,13 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use xshell::{Shell, cmd};
 
-use super::{Cpu, modules};
+use super::{
+    Cpu,
+    drivers::{self, Drivers},
+};
 
 /// zstd's level: slow to pack, once; small to load, each boot.
-const LEVEL: &str = "-19";
+pub(super) const LEVEL: &str = "-19";
 
 /// What an initramfs is made of.
 #[derive(Debug)]
@@ -37,8 +40,8 @@ pub(super) struct Parts<'a> {
     pub(super) own_busybox: &'a Path,
 }
 
-/// Lays the files out in this folder, anew.
-pub(super) fn tree(shell: &Shell, parts: &Parts<'_>, tree: &Path) -> Result<()> {
+/// Lays the files out in this folder, anew, and says which of them are drivers'.
+pub(super) fn tree(shell: &Shell, parts: &Parts<'_>, tree: &Path) -> Result<Drivers> {
     if tree.exists() {
         fs::remove_dir_all(tree)?;
     }
@@ -65,71 +68,12 @@ pub(super) fn tree(shell: &Shell, parts: &Parts<'_>, tree: &Path) -> Result<()> 
             .with_context(|| format!("copying deploy/live/{file}"))?;
         fs::set_permissions(tree.join(file), fs::Permissions::from_mode(0o755))?;
     }
-    modules_tree(shell, parts, tree)
+    drivers::lay_out(shell, parts, tree)
 }
 
 /// The busybox among these packages.
 pub(super) fn busybox(packages: &Path) -> Result<PathBuf> {
     first_of(packages, &["usr/bin/busybox", "bin/busybox"])
-}
-
-fn modules_tree(shell: &Shell, parts: &Parts<'_>, tree: &Path) -> Result<()> {
-    let Parts { cpu, recipe, packages, kernel, .. } = *parts;
-    let from = packages.join("usr/lib/modules").join(kernel);
-    // The package is unpacked, not installed: its lists are made here.
-    let usr = packages.join("usr");
-    cmd!(shell, "/sbin/depmod -b {usr} {kernel}")
-        .quiet()
-        .run()
-        .context("running depmod (package kmod)")?;
-    let read =
-        |name: &str| fs::read_to_string(from.join(name)).with_context(|| format!("reading {name}"));
-    let (dependencies, builtin) = (read("modules.dep")?, read("modules.builtin")?);
-    let files: Vec<String> =
-        dependencies.lines().filter_map(|line| Some(line.split_once(':')?.0.to_owned())).collect();
-    let list = fs::read_to_string(recipe.join("modules.list"))
-        .context("reading deploy/live/modules.list")?;
-    let into = tree.join("lib/modules").join(kernel);
-    for file in modules::closure(&modules::names(&list, cpu), &files, &dependencies, &builtin)? {
-        let unpacked = file.strip_suffix(".xz");
-        let plain = into.join(unpacked.unwrap_or(&file));
-        fs::create_dir_all(plain.parent().context("a module in no folder")?)?;
-        let packed = from.join(&file);
-        if unpacked.is_some() {
-            let module =
-                Command::new("xz").arg("-dc").arg(&packed).output().context("starting xz")?;
-            ensure!(module.status.success(), "unpacking {file} ended with {}", module.status);
-            fs::write(&plain, module.stdout)?;
-        } else {
-            fs::copy(&packed, &plain)?;
-        }
-    }
-    for list in ["modules.builtin", "modules.builtin.modinfo", "modules.order"] {
-        fs::copy(from.join(list), into.join(list)).with_context(|| format!("copying {list}"))?;
-    }
-    cmd!(shell, "/sbin/depmod -b {tree} {kernel}")
-        .quiet()
-        .run()
-        .context("running depmod (package kmod)")?;
-    // The agent reads the text lists; the binary ones are kmod's.
-    for entry in fs::read_dir(&into)? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "bin") {
-            fs::remove_file(path)?;
-        }
-    }
-    for done in ["modules.builtin.modinfo", "modules.order", "modules.symbols"] {
-        fs::remove_file(into.join(done))?;
-    }
-    let modules: Vec<PathBuf> = paths_below(&into)?
-        .into_iter()
-        .filter(|path| path.extension() == Some("ko".as_ref()))
-        .collect();
-    cmd!(shell, "zstd --quiet --rm {LEVEL} {modules...}")
-        .quiet()
-        .run()
-        .context("packing modules")?;
-    Ok(())
 }
 
 fn first_of(root: &Path, names: &[&str]) -> Result<PathBuf> {
@@ -141,13 +85,32 @@ fn first_of(root: &Path, names: &[&str]) -> Result<PathBuf> {
 pub(crate) fn write(tree: &Path, image: &Path) -> Result<()> {
     let (packed, plain): (Vec<_>, Vec<_>) =
         paths_below(tree)?.into_iter().partition(|path| is_packed(path));
+    pack(tree, &packed, &plain, image)
+}
+
+/// Packs it in parts: one with all that every machine needs, and one for each driver, which a server puts together.
+pub(super) fn write_parts(tree: &Path, drivers: &Drivers, into: &Path) -> Result<()> {
+    let plain: Vec<_> = paths_below(tree)?.into_iter().filter(|path| !is_packed(path)).collect();
+    pack(tree, &drivers.of_every_machine(), &plain, &into.join("base.img"))?;
+    let modules = into.join("modules");
+    if modules.exists() {
+        fs::remove_dir_all(&modules)?;
+    }
+    fs::create_dir_all(&modules)?;
+    for driver in &drivers.all {
+        let part = modules.join(format!("{}.img", driver.name));
+        let mut file = BufWriter::new(fs::File::create(part).context("making a driver's part")?);
+        archive(tree, &with_folders(tree, &driver.files), &mut file)?;
+        file.flush()?;
+    }
+    Ok(())
+}
+
+/// An archive of the files that are packed already, and a packed one of the others.
+fn pack(tree: &Path, packed: &[PathBuf], plain: &[PathBuf], image: &Path) -> Result<()> {
     let mut file = BufWriter::new(fs::File::create(image).context("making the initramfs")?);
     if !packed.is_empty() {
-        let mut wanted: BTreeSet<PathBuf> = BTreeSet::new();
-        for path in packed {
-            wanted.extend(path.ancestors().take_while(|above| *above != tree).map(Path::to_owned));
-        }
-        archive(tree, &wanted.into_iter().collect::<Vec<_>>(), &mut file)?;
+        archive(tree, &with_folders(tree, packed), &mut file)?;
     }
     file.flush()?;
     let mut zstd = Command::new("zstd")
@@ -157,11 +120,20 @@ pub(crate) fn write(tree: &Path, image: &Path) -> Result<()> {
         .spawn()
         .context("starting zstd")?;
     let mut input = BufWriter::new(zstd.stdin.take().context("zstd without an input")?);
-    archive(tree, &plain, &mut input)?;
+    archive(tree, plain, &mut input)?;
     drop(input);
     let status = zstd.wait()?;
     ensure!(status.success(), "zstd ended with {status}");
     Ok(())
+}
+
+/// These paths and the folders that they are in, sorted.
+fn with_folders(tree: &Path, paths: &[PathBuf]) -> Vec<PathBuf> {
+    let above = |path: &'_ PathBuf| {
+        path.ancestors().take_while(|above| *above != tree).map(Path::to_owned).collect::<Vec<_>>()
+    };
+    let wanted: BTreeSet<PathBuf> = paths.iter().flat_map(above).collect();
+    wanted.into_iter().collect()
 }
 
 fn is_packed(path: &Path) -> bool {
@@ -169,7 +141,7 @@ fn is_packed(path: &Path) -> bool {
 }
 
 /// Everything below a folder, sorted.
-fn paths_below(folder: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn paths_below(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
     let mut pending = vec![folder.to_owned()];
     while let Some(folder) = pending.pop() {

@@ -3,6 +3,7 @@
 
 mod agent;
 mod cpu;
+mod drivers;
 mod initramfs;
 mod modules;
 
@@ -16,11 +17,15 @@ use bty_testkit::packages as installed;
 use serde_json::json;
 use xshell::Shell;
 
+use drivers::Drivers;
+
 pub(crate) use self::{cpu::Cpu, initramfs::write as write_initramfs, modules::kernel};
 use crate::{debian, workspace};
 
-/// The suite that kernel, busybox and iPXE come from: Debian stable.
+/// The suite that kernel, busybox and firmware come from: Debian stable.
 const SUITE: &str = "trixie";
+/// The suite that iPXE comes from: stable's is older, and lacks what newer firmware and cards need.
+const NEWEST_SUITE: &str = "sid";
 /// For how long the package lists are taken as they are, in seconds.
 const LISTS_SECONDS: u64 = 24 * 3600;
 
@@ -86,13 +91,14 @@ fn build_one(shell: &Shell, out: &Path, cpu: Cpu) -> Result<()> {
         flasher: &flasher,
         own_busybox: &initramfs::busybox(&self::packages(Cpu::OWN)?.root)?,
     };
-    initramfs::tree(shell, &parts, &tree)?;
+    let drivers = initramfs::tree(shell, &parts, &tree)?;
     initramfs::write(&tree, &into.join("initramfs.img"))?;
+    initramfs::write_parts(&tree, &drivers, &into)?;
     if cpu == Cpu::X64 {
         boot_programs(&packages.root, &out.join("boot"))?;
         signed_chain(&packages.root, &recipe, &out.join("boot"))?;
     }
-    describe(&into, cpu, &packages, &kernel)?;
+    describe(&into, cpu, &packages, &kernel, &drivers)?;
     fs::write(stamp_path, stamp)?;
     Ok(())
 }
@@ -119,7 +125,7 @@ fn packages(cpu: Cpu) -> Result<Packages> {
         let versions: Vec<(String, String)> =
             versions.map(|(package, version)| (package.to_owned(), version.to_owned())).collect();
         let has = |package: &&str| versions.iter().any(|(known, _)| known == package);
-        if cpu.packages().iter().all(has) {
+        if cpu.packages().iter().chain(cpu.newest_packages()).all(has) {
             return Ok(Packages { root, versions });
         }
     }
@@ -130,9 +136,20 @@ fn packages(cpu: Cpu) -> Result<Packages> {
     }
     let kernel = apt.first_dependency(&format!("linux-image-{}", cpu.debian()))?;
     let mut versions = Vec::new();
-    for package in [&[kernel.as_str()], cpu.packages()].concat() {
+    let mut take = |apt: &debian::Apt, package: &str| -> Result<()> {
         debian::unpack(&apt.download(package)?, &root)?;
         versions.push((package.to_owned(), apt.version(package)?));
+        Ok(())
+    };
+    take(&apt, &kernel)?;
+    for package in cpu.packages() {
+        take(&apt, package)?;
+    }
+    if !cpu.newest_packages().is_empty() {
+        let newest = debian::Apt::new(&work.join("apt-newest"), NEWEST_SUITE, cpu.debian())?;
+        for package in cpu.newest_packages() {
+            take(&newest, package)?;
+        }
     }
     let text: String =
         versions.iter().map(|(package, version)| format!("{package} {version}\n")).collect();
@@ -183,7 +200,7 @@ fn signed_chain(packages: &Path, recipe: &Path, boot: &Path) -> Result<()> {
 
 /// Changes with everything that the result depends on.
 fn stamp(recipe: &Path, flasher: &Path, packages: &Packages) -> Result<String> {
-    let mut text = String::from("2\n");
+    let mut text = String::from("3\n");
     for file in ["grub.cfg", "init", "udhcpc.script", "modules.list"] {
         let content = fs::read_to_string(recipe.join(file))
             .with_context(|| format!("reading deploy/live/{file}"))?;
@@ -194,11 +211,17 @@ fn stamp(recipe: &Path, flasher: &Path, packages: &Packages) -> Result<String> {
     Ok(text)
 }
 
-fn describe(out: &Path, cpu: Cpu, packages: &Packages, kernel: &str) -> Result<()> {
+fn describe(
+    out: &Path,
+    cpu: Cpu,
+    packages: &Packages,
+    kernel: &str,
+    drivers: &Drivers,
+) -> Result<()> {
     let size = |name: &str| fs::metadata(out.join(name)).map(|metadata| metadata.len());
-    let (vmlinuz, initramfs) = (size("vmlinuz")?, size("initramfs.img")?);
-    let (bytes, most) = (vmlinuz + initramfs, cpu.most_bytes());
-    ensure!(bytes <= most, "kernel and initramfs have {bytes} bytes, over {most}: drop modules");
+    let (vmlinuz, initramfs, base) = (size("vmlinuz")?, size("initramfs.img")?, size("base.img")?);
+    let (bytes, most) = (vmlinuz + base, cpu.most_bytes());
+    ensure!(bytes <= most, "kernel and base have {bytes} bytes, over {most}: drop modules");
     let versions: serde_json::Map<_, _> = packages
         .versions
         .iter()
@@ -209,11 +232,15 @@ fn describe(out: &Path, cpu: Cpu, packages: &Packages, kernel: &str) -> Result<(
         "packages": versions,
         "vmlinuz_bytes": vmlinuz,
         "initramfs_bytes": initramfs,
+        "base_bytes": base,
+        "firmware_absent": drivers.absent,
     });
     fs::write(out.join("live.json"), format!("{live:#}\n"))?;
     eprintln!(
-        "the live system for {}: kernel {kernel}, {vmlinuz} bytes, initramfs {initramfs} bytes",
-        cpu.name()
+        "the live system for {}: kernel {kernel}, {vmlinuz} bytes, initramfs {initramfs} bytes, of which every machine gets {base}; \
+         no package has {} of the firmware files that its drivers may ask for",
+        cpu.name(),
+        drivers.absent.len()
     );
     Ok(())
 }

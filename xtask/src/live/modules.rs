@@ -22,15 +22,33 @@ pub(crate) fn kernel(root: &Path) -> Result<String> {
     Ok(version)
 }
 
+/// What a line of the list is for, where it isn't for all.
+const EVERY: &str = "every";
+
 /// The names in a list for this processor: words, without what follows a `#`; a line that begins with a processor's name and a
 /// colon is for that one only.
 pub(super) fn names(list: &str, cpu: Cpu) -> Vec<String> {
+    tagged(list)
+        .filter(|(tag, _)| tag.is_none_or(|tag| tag == EVERY || tag == cpu.name()))
+        .map(|(_, name)| name.to_owned())
+        .collect()
+}
+
+/// Those that stand behind `every:`.
+pub(super) fn every(list: &str) -> Vec<String> {
+    tagged(list).filter(|(tag, _)| *tag == Some(EVERY)).map(|(_, name)| name.to_owned()).collect()
+}
+
+/// Each name with the word before the colon of its line.
+fn tagged(list: &str) -> impl Iterator<Item = (Option<&str>, &str)> {
     let plain = list.lines().map(|line| line.split('#').next().unwrap_or_default());
-    let wanted = plain.filter_map(|line| match line.split_once(':') {
-        Some((only, names)) => (only.trim() == cpu.name()).then_some(names),
-        None => Some(line),
-    });
-    wanted.flat_map(str::split_whitespace).map(str::to_owned).collect()
+    plain.flat_map(|line| {
+        let (tag, names) = match line.split_once(':') {
+            Some((tag, names)) => (Some(tag.trim()), names),
+            None => (None, line),
+        };
+        names.split_whitespace().map(move |name| (tag, name))
+    })
 }
 
 /// The files of these modules and of all that they depend on, relative to the modules' folder; by `modules.dep` and
@@ -74,7 +92,7 @@ pub(super) fn closure(
 }
 
 /// A module's name from its path or as it is written: without folders and endings, and with `_` for `-`.
-fn name(path: &str) -> String {
+pub(super) fn name(path: &str) -> String {
     let file = path.rsplit('/').next().unwrap_or(path);
     file.split('.').next().unwrap_or(file).replace('-', "_")
 }
@@ -103,9 +121,10 @@ mod tests {
 
     #[test]
     fn a_line_for_one_processor_is_not_for_the_other() {
-        let list = "nvme ahci\nx64: vmd # Intel's\narm64: genet macb\n";
-        assert_eq!(names(list, Cpu::X64), ["nvme", "ahci", "vmd"]);
-        assert_eq!(names(list, Cpu::Arm64), ["nvme", "ahci", "genet", "macb"]);
+        let list = "nvme ahci\nx64: vmd # Intel's\narm64: genet macb\nevery: crc7 uas\n";
+        assert_eq!(names(list, Cpu::X64), ["nvme", "ahci", "vmd", "crc7", "uas"]);
+        assert_eq!(names(list, Cpu::Arm64), ["nvme", "ahci", "genet", "macb", "crc7", "uas"]);
+        assert_eq!(every(list), ["crc7", "uas"]);
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub struct CheckInResponse {
     #[prost(string, tag = "1")]
     pub session_token: ::prost::alloc::string::String,
     /// What to do.
-    #[prost(oneof = "check_in_response::Plan", tags = "2, 3, 4, 5")]
+    #[prost(oneof = "check_in_response::Plan", tags = "2, 3, 4, 5, 6")]
     pub plan: ::core::option::Option<check_in_response::Plan>,
 }
 /// Nested message and enum types in `CheckInResponse`.
@@ -49,6 +49,9 @@ pub mod check_in_response {
         /// Nothing yet: show the reason, wait, check in again.
         #[prost(message, tag = "5")]
         Hold(super::HoldPlan),
+        /// Restart: the next boot gets another live system.
+        #[prost(message, tag = "6")]
+        Restart(super::RestartPlan),
     }
 }
 impl ::prost::Name for CheckInResponse {
@@ -131,6 +134,23 @@ impl ::prost::Name for BootDiskPlan {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "/bty.agent.v1.BootDiskPlan".into()
+    }
+}
+/// Restart.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RestartPlan {
+    /// Why, for the screen.
+    #[prost(string, tag = "1")]
+    pub reason: ::prost::alloc::string::String,
+}
+impl ::prost::Name for RestartPlan {
+    const NAME: &'static str = "RestartPlan";
+    const PACKAGE: &'static str = "bty.agent.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.agent.v1.RestartPlan".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.agent.v1.RestartPlan".into()
     }
 }
 /// Wait.

@@ -701,6 +701,10 @@ pub struct MachineBoot {
     /// How it is booted.
     #[prost(message, optional, tag = "6")]
     pub way: ::core::option::Option<super::super::types::v1::BootWay>,
+    /// The kernel modules that its live system needs, by name; empty where it gets all that there are: it is not known, or what it got
+    /// the last time did not bring its agent up.
+    #[prost(string, repeated, tag = "7")]
+    pub live_modules: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 impl ::prost::Name for MachineBoot {
     const NAME: &'static str = "MachineBoot";

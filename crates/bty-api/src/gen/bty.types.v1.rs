@@ -303,6 +303,12 @@ pub struct Hardware {
     /// What the mainboard says of itself.
     #[prost(message, optional, tag = "6")]
     pub dmi: ::core::option::Option<Dmi>,
+    /// The kernel modules that the live system has loaded, by name: what this machine needs of it. At most 512.
+    #[prost(string, repeated, tag = "7")]
+    pub modules: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Modules that devices of this machine ask for and that this live system was loaded without. At most 512.
+    #[prost(string, repeated, tag = "8")]
+    pub missing_modules: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 impl ::prost::Name for Hardware {
     const NAME: &'static str = "Hardware";

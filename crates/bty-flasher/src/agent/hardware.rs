@@ -11,11 +11,13 @@ use crate::wire;
 const MAX_NICS: usize = 64;
 /// The most disks.
 const MAX_DISKS: usize = 256;
+/// The most modules.
+const MAX_MODULES: usize = 512;
 /// The longest name that is believed.
 const MAX_CHARS: usize = 128;
 
-/// The report.
-pub(super) fn report() -> Hardware {
+/// The report; `drivers` is the file in which the loader of drivers names those that it lacks.
+pub(super) fn report(drivers: Option<&Path>) -> Hardware {
     let disks = System::default().disks().unwrap_or_default();
     let firmware =
         if Path::new("/sys/firmware/efi").exists() { Firmware::Uefi } else { Firmware::Bios };
@@ -26,7 +28,19 @@ pub(super) fn report() -> Hardware {
         memory_bytes: memory(&text("/proc/meminfo")),
         firmware: firmware.into(),
         dmi: Some(dmi()),
+        modules: first_words(&text("/proc/modules")),
+        missing_modules: drivers
+            .map(|file| first_words(&String::from_utf8_lossy(&fs::read(file).unwrap_or_default())))
+            .unwrap_or_default(),
     }
+}
+
+/// The first word of each line: a module's name in `/proc/modules` (proc(5)) and in the loader's file.
+fn first_words(lines: &str) -> Vec<String> {
+    let words = lines.lines().filter_map(|line| line.split_ascii_whitespace().next());
+    let mut words: Vec<String> = words.map(short).take(MAX_MODULES).collect();
+    words.sort();
+    words
 }
 
 fn nics() -> Vec<Nic> {
@@ -105,6 +119,12 @@ fn short(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn modules_are_read_in_order() {
+        let got = first_words("virtio_net 98304 0 - Live 0x0\nahci 57344 3 libahci, Live 0x0\n\n");
+        assert_eq!(got, ["ahci", "virtio_net"]);
+    }
 
     #[test]
     fn processors_and_memory_are_read() {

@@ -77,7 +77,7 @@ async fn run(parameters: &Parameters, drivers: Option<&Path>, say: &Say) -> Resu
     // The handshake takes a small processor a while, and drivers wait for their devices.
     tokio::join!(client.connect(), wait_for(drivers));
     loop {
-        let answer = check_in(&mut client, say).await?;
+        let answer = check_in(&mut client, drivers, say).await?;
         match answer.plan {
             Some(Plan::Flash(plan)) => {
                 say.line(&format!(
@@ -100,6 +100,10 @@ async fn run(parameters: &Parameters, drivers: Option<&Path>, say: &Say) -> Resu
             }
             Some(Plan::BootDisk(plan)) => {
                 say.line(&format!("nothing to do: {}", plan.reason));
+                return Ok(());
+            }
+            Some(Plan::Restart(plan)) => {
+                say.line(&plan.reason);
                 return Ok(());
             }
             Some(Plan::Hold(plan)) => {
@@ -126,12 +130,17 @@ async fn wait_for(drivers: Option<&Path>) {
     }
 }
 
-async fn check_in(client: &mut Client, say: &Say) -> Result<CheckInResponse, String> {
-    let mut hardware = hardware::report();
-    while hardware.disks.is_empty() && !say::is_settled() {
+async fn check_in(
+    client: &mut Client,
+    drivers: Option<&Path>,
+    say: &Say,
+) -> Result<CheckInResponse, String> {
+    let mut hardware = hardware::report(drivers);
+    // A disk whose driver isn't here won't show up.
+    while hardware.disks.is_empty() && hardware.missing_modules.is_empty() && !say::is_settled() {
         say.once("no disk shows up yet");
         tokio::time::sleep(LOOK_AGAIN).await;
-        hardware = hardware::report();
+        hardware = hardware::report(drivers);
     }
     let request = CheckInRequest {
         hardware: Some(hardware),

@@ -51,6 +51,11 @@ enum Verb {
         /// Made once the drivers of what is there are loaded.
         ready: PathBuf,
     },
+    /// Turn off what a network card is known to do wrong, in the live system.
+    Calm {
+        /// The kernel's name of the card.
+        card: String,
+    },
     /// Run as the daemon for disks docked to this machine; see serve --help.
     #[command(disable_help_flag = true, disable_version_flag = true)]
     Serve {
@@ -114,6 +119,10 @@ pub(crate) fn main() -> ExitCode {
         Verb::Drivers { ready } => crate::drivers::run(&ready).map_err(|problem| {
             Failure::new(ErrorKind::Internal, format!("loading drivers: {problem}"))
         }),
+        Verb::Calm { card } => {
+            crate::calm::calm(&card);
+            Ok(())
+        }
         Verb::Serve { rest } => {
             let name = PathBuf::from("bty-flasher serve").into_os_string();
             return bty_service::main_with::<crate::daemon::Flasher>(

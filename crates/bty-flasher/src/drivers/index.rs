@@ -79,7 +79,7 @@ fn bus(alias: &str) -> &str {
 }
 
 /// A module's name: without folders and endings, and with `_` for `-`.
-fn name(file: &str) -> String {
+pub(super) fn name(file: &str) -> String {
     let file = file.rsplit('/').next().unwrap_or(file);
     file.split('.').next().unwrap_or(file).replace('-', "_")
 }

@@ -11,7 +11,7 @@ mod index;
 mod uevent;
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     ffi::{CStr, CString},
     fs::{self, File},
     io,
@@ -36,7 +36,8 @@ const FENCE: &str = "crc7";
 const SIDE_BY_SIDE: &CStr = c"async_probe";
 
 /// Loads the drivers of all devices, makes the file `ready` once those have found what they drive, and goes on with what comes.
-/// Returns only where that fails.
+/// The file names the modules that devices ask for and that this live system was loaded without, one a line. Returns only where
+/// that fails.
 pub(crate) fn run(ready: &Path) -> io::Result<()> {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
     let modules = Modules { folder: Path::new("/lib/modules").join(release.trim()) };
@@ -47,14 +48,18 @@ pub(crate) fn run(ready: &Path) -> io::Result<()> {
     thread::spawn({
         let (loader, ready, tell) = (Arc::clone(&loader), ready.to_owned(), tell.clone());
         move || {
-            let outcome = settle(&loader, &modules).and_then(|()| fs::write(ready, ""));
-            let _ = tell.send(outcome);
+            let outcome = settle(&loader, &modules);
+            let _ = tell.send(outcome.and_then(|()| lock(&loader).tell_missing(&ready)));
         }
     });
     thread::spawn(move || {
         let failed = loop {
             match uevents.next_modalias() {
-                Ok(Some(alias)) => lock(&loader).load_for(&alias),
+                Ok(Some(alias)) => {
+                    if let Err(problem) = lock(&loader).load_late(&alias) {
+                        break problem;
+                    }
+                }
                 Ok(None) => {}
                 Err(problem) => break problem,
             }
@@ -89,6 +94,10 @@ struct Loader {
     tried: HashSet<String>,
     /// Devices' aliases that were looked up.
     seen: HashSet<String>,
+    /// Modules that are on the lists and not among the files.
+    missing: BTreeSet<String>,
+    /// The file that names those, once it has been made.
+    told: Option<PathBuf>,
 }
 
 impl Loader {
@@ -96,7 +105,38 @@ impl Loader {
         let read = |name: &str| fs::read_to_string(modules.folder.join(name));
         let index =
             Index::parse(&read("modules.alias")?, &read("modules.dep")?, &read("modules.softdep")?);
-        Ok(Self { modules, index, tried: HashSet::new(), seen: HashSet::new() })
+        Ok(Self {
+            modules,
+            index,
+            tried: HashSet::new(),
+            seen: HashSet::new(),
+            missing: BTreeSet::new(),
+            told: None,
+        })
+    }
+
+    /// Makes the file of what is missing; from now on it is kept right.
+    fn tell_missing(&mut self, file: &Path) -> io::Result<()> {
+        let names: String = self.missing.iter().map(|name| format!("{name}\n")).collect();
+        // Whoever sees the file sees all of it.
+        let whole = file.with_extension("new");
+        fs::write(&whole, names)?;
+        fs::rename(whole, file)?;
+        self.told = Some(file.to_owned());
+        Ok(())
+    }
+
+    /// Loads what drives a device that has just come.
+    fn load_late(&mut self, alias: &str) -> io::Result<()> {
+        let before = self.missing.len();
+        self.load_for(alias);
+        match self.told.take() {
+            Some(file) if self.missing.len() > before => self.tell_missing(&file),
+            told => {
+                self.told = told;
+                Ok(())
+            }
+        }
     }
 
     /// Loads what drives the devices that are there, and gives how many sorts of devices have been seen so far.
@@ -114,10 +154,15 @@ impl Loader {
             return;
         }
         for file in self.index.files_for(alias) {
-            if self.tried.insert(file.clone())
-                && let Err(problem) = self.modules.load(&file, SIDE_BY_SIDE)
-            {
-                eprintln!("loading {file} for {alias}: {problem}");
+            if !self.tried.insert(file.clone()) {
+                continue;
+            }
+            match self.modules.load(&file, SIDE_BY_SIDE) {
+                Ok(()) => {}
+                Err(problem) if problem.kind() == io::ErrorKind::NotFound => {
+                    self.missing.insert(index::name(&file));
+                }
+                Err(problem) => eprintln!("loading {file} for {alias}: {problem}"),
             }
         }
     }
@@ -182,6 +227,28 @@ impl Urgency {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_this_live_system_was_loaded_without_is_told_once_and_kept_right() {
+        let folder = tempfile::tempdir().unwrap();
+        let modules = Modules { folder: folder.path().to_owned() };
+        let lists = [
+            ("modules.alias", "alias pci:v1* one-card\nalias usb:v2* two\n"),
+            ("modules.dep", "kernel/one-card.ko: kernel/bus.ko\nkernel/two.ko:\nkernel/bus.ko:\n"),
+            ("modules.softdep", ""),
+        ];
+        for (name, text) in lists {
+            fs::write(folder.path().join(name), text).unwrap();
+        }
+        let mut loader = Loader::new(modules).unwrap();
+        let ready = folder.path().join("ready");
+        loader.load_for("pci:v1d2");
+        loader.tell_missing(&ready).unwrap();
+        assert_eq!(fs::read_to_string(&ready).unwrap(), "bus\none_card\n");
+        loader.load_late("usb:v2p3").unwrap();
+        loader.load_late("usb:v9").unwrap();
+        assert_eq!(fs::read_to_string(&ready).unwrap(), "bus\none_card\ntwo\n");
+    }
 
     #[test]
     fn disks_come_first_then_the_network() {

@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 
-use super::script::{Live, Target, harmless, host, kernel_arguments, live_query};
+use super::script::{Live, Target, harmless, host, initramfs_query, kernel_arguments, live_query};
 
 /// How often the first configuration asks a server that does not answer before it leaves for the disk.
 const TRIES: usize = 20;
@@ -63,11 +63,12 @@ pub fn hold(target: &Target, reason: &str) -> String {
 pub fn live(target: &Target, reason: &str, live: &Live) -> String {
     let from = device(target.server);
     let query = live_query(target, live);
+    let with_modules = initramfs_query(target, live);
     let arguments = kernel_arguments(target, live);
     format!(
         "echo \"bty: starting the live system: {reason}\"\n\
          if linux \"{from}/live/vmlinuz?{query}\" {arguments}; then\n\
-         if initrd \"{from}/live/initramfs.img?{query}\"; then\n\
+         if initrd \"{from}/live/initramfs.img?{with_modules}\"; then\n\
          boot\n\
          fi\n\
          fi\n\
@@ -138,6 +139,7 @@ mod tests {
             pin: String::new(),
             token: String::new(),
             boot_id: String::new(),
+            modules: Vec::new(),
         };
         for text in [
             first(target(false).server, "pxe"),

@@ -19,6 +19,9 @@ pub struct Query {
     /// iPXE's `${buildarch}`: `i386`, `x86_64` or `arm64`.
     #[serde(default)]
     pub arch: String,
+    /// For the live system: the kernel modules that it needs, with commas between; empty for all.
+    #[serde(default)]
+    pub modules: String,
     /// How often the first script has asked before, in this start of iPXE.
     #[serde(default)]
     pub tries: String,
@@ -56,6 +59,9 @@ impl Platform {
         if text == "efi" { Self::Efi } else { Self::Bios }
     }
 }
+
+/// The most kernel modules that a live system is made of by name.
+pub(crate) const MAX_MODULES: usize = 100;
 
 /// Which live system the machine's processor runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,6 +112,16 @@ impl Query {
     pub fn cpu(&self) -> Cpu {
         Cpu::from_ipxe(&self.arch)
     }
+
+    /// The kernel modules that the live system is to have; `None` for all, also where there are too many to name or one is no name.
+    pub fn modules(&self) -> Option<Vec<&str>> {
+        let names: Vec<&str> = self.modules.split(',').take(MAX_MODULES + 1).collect();
+        let is_name = |name: &&str| {
+            !name.is_empty()
+                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        };
+        (names.len() <= MAX_MODULES && names.iter().all(is_name)).then_some(names)
+    }
 }
 
 /// The firmware's way from the word in a URL; PXE where it is anything else.
@@ -148,6 +164,18 @@ mod tests {
         }
         for word in ["i386", "", "${buildarch}", "ARM64", "arm64&x"] {
             assert_eq!(Cpu::from_ipxe(word), Cpu::X64, "{word}");
+        }
+    }
+
+    #[test]
+    fn modules_are_names_or_all() {
+        let modules = |text: &str| {
+            let query = Query { modules: text.into(), ..Query::default() };
+            query.modules().map(|names| names.join(" "))
+        };
+        assert_eq!(modules("igc,nvme_core").as_deref(), Some("igc nvme_core"));
+        for all in ["", "igc,", "../igc", "igc/x", "a b", &"x,".repeat(200)] {
+            assert_eq!(modules(all), None, "{all}");
         }
     }
 

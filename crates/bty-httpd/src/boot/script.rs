@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use bty_types::MacAddr;
 
-use super::query::{Cpu, Platform};
+use super::query::{Cpu, MAX_MODULES, Platform};
 
 /// What every script needs to know of the machine and of this server.
 #[derive(Debug, Clone)]
@@ -38,6 +38,8 @@ pub struct Live {
     pub token: String,
     /// The id of this boot.
     pub boot_id: String,
+    /// The kernel modules that it needs; empty for all that there are.
+    pub modules: Vec<String>,
 }
 
 /// How often the first script asks a server that does not answer before it leaves for the disk.
@@ -51,6 +53,9 @@ const HOLD_SECONDS: u32 = 15;
 /// checks neither its own ciphers nor guards users from each other.
 const QUICK: &str = "cryptomgr.notests initcall_blacklist=jent_mod_init,crypto_kdf108_init mitigations=off audit=0 \
                      lsm=capability init_on_alloc=0 rcupdate.rcu_expedited=1";
+
+/// Cards and disks that save power on their bus have lost themselves there; a machine that is flashed has no power to save.
+const AWAKE: &str = "pcie_aspm.policy=performance nvme_core.default_ps_max_latency_us=0";
 
 impl Cpu {
     /// The folder of its live system, below `/live/`.
@@ -128,6 +133,7 @@ pub fn hold(target: &Target, reason: &str) -> String {
 pub fn live(target: &Target, reason: &str, live: &Live) -> String {
     let server = host(target.server);
     let query = live_query(target, live);
+    let with_modules = initramfs_query(target, live);
     let arguments = kernel_arguments(target, live);
     let folder = target.cpu.folder();
     let url = script_url(target);
@@ -136,7 +142,7 @@ pub fn live(target: &Target, reason: &str, live: &Live) -> String {
          echo bty: starting the live system: {reason}\n\
          imgfree ||\n\
          kernel http://{server}/live/{folder}vmlinuz?{query} initrd=initramfs.img {arguments} || goto again\n\
-         initrd --name initramfs.img http://{server}/live/{folder}initramfs.img?{query} || goto again\n\
+         initrd --name initramfs.img http://{server}/live/{folder}initramfs.img?{with_modules} || goto again\n\
          boot || goto again\n\
          :again\n\
          echo bty: the live system did not load, asking again\n\
@@ -152,15 +158,24 @@ pub(super) fn live_query(target: &Target, live: &Live) -> String {
     format!("mac={}&boot={}", target.mac.hyphenated(), live.boot_id)
 }
 
+/// The same for the initramfs, and what is to be in it.
+pub(super) fn initramfs_query(target: &Target, live: &Live) -> String {
+    let query = live_query(target, live);
+    match live.modules.len() {
+        1..=MAX_MODULES => format!("{query}&modules={}", live.modules.join(",")),
+        _ => query,
+    }
+}
+
 /// The kernel's command line, but for the initramfs, which each boot program names in its own way.
 pub(super) fn kernel_arguments(target: &Target, live: &Live) -> String {
     let server = host(target.server);
     let mac = target.mac.hyphenated();
     let cpu = target.cpu.arguments();
-    let Live { api_port, pin, token, boot_id } = live;
+    let Live { api_port, pin, token, boot_id, modules: _ } = live;
     let api = host(SocketAddr::new(target.server.ip(), *api_port));
     format!(
-        "quiet loglevel=4 panic=30 {QUICK} {cpu} BOOTIF=01-{mac} bty.server={server} bty.api={api} bty.pin={pin} \
+        "quiet loglevel=4 panic=30 {QUICK} {AWAKE} {cpu} BOOTIF=01-{mac} bty.server={server} bty.api={api} bty.pin={pin} \
          bty.mac={mac} bty.boot={boot_id} bty.token={token}"
     )
 }
@@ -240,6 +255,7 @@ mod tests {
             pin: "ab".repeat(32),
             token: "cd".repeat(80),
             boot_id: "0192".into(),
+            modules: Vec::new(),
         };
         let script = live(&target(Platform::Efi), "assigned debian:13", &details);
         let kernel = script.lines().find(|line| line.starts_with("kernel ")).unwrap();
@@ -272,6 +288,7 @@ mod tests {
             pin: String::new(),
             token: String::new(),
             boot_id: "0192".into(),
+            modules: Vec::new(),
         };
         let target = Target { cpu: Cpu::Arm64, ..target(Platform::Efi) };
         let script = live(&target, "assigned debian:13", &details);
@@ -285,6 +302,27 @@ mod tests {
         for of_x86 in ["ttyS0", "noreplace-smp"] {
             assert!(!script.contains(of_x86), "{script}");
         }
+    }
+
+    #[test]
+    fn a_known_machine_loads_what_it_needs_and_the_kernel_is_not_told() {
+        let details = Live {
+            api_port: 443,
+            pin: String::new(),
+            token: String::new(),
+            boot_id: "0192".into(),
+            modules: vec!["igc".into(), "nvme".into()],
+        };
+        let script = live(&target(Platform::Efi), "assigned", &details);
+        assert!(
+            script.contains(
+                "/live/initramfs.img?mac=52-54-00-77-00-01&boot=0192&modules=igc,nvme ||"
+            ),
+            "{script}"
+        );
+        assert_eq!(script.matches("modules=").count(), 1, "{script}");
+        let many = Live { modules: vec!["m".into(); MAX_MODULES + 1], ..details };
+        assert!(!live(&target(Platform::Efi), "assigned", &many).contains("modules="));
     }
 
     #[test]
@@ -310,6 +348,7 @@ mod tests {
             pin: String::new(),
             token: String::new(),
             boot_id: String::new(),
+            modules: Vec::new(),
         };
         for platform in [Platform::Bios, Platform::Efi] {
             let target = target(platform);

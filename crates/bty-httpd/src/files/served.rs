@@ -35,6 +35,11 @@ impl Folder {
     pub(crate) fn new(path: PathBuf) -> Self {
         Self { path }
     }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
 }
 
 /// Answers a GET or HEAD for `path` (decoded, without a leading slash) beneath `folder`.

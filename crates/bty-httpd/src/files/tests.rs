@@ -15,7 +15,7 @@ use http_body_util::BodyExt;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use super::{Folder, body::CHUNK_BYTES, serve};
+use super::{Folder, body::CHUNK_BYTES, serve, serve_joined};
 
 struct Served {
     dir: TempDir,
@@ -292,5 +292,31 @@ proptest! {
             assert!(b"in".windows(answer.body.len().max(1)).any(|part| part == answer.body) || answer.body.is_empty()
                 || answer.body == b"no such file\n");
         });
+    }
+}
+
+#[tokio::test]
+async fn several_files_are_one_with_its_exact_length() {
+    let base = content(2 * usize::try_from(CHUNK_BYTES).unwrap() + 5);
+    let served = Served::new(&[("modules/igc.img", b"igc "), ("empty", b""), ("base.img", &base)]);
+    let names = || ["modules/igc.img", "empty", "base.img"].map(str::to_owned).to_vec();
+    let want = [b"igc ", &base[..]].concat();
+    let got = serve_joined(&served.folder, names(), &Method::GET).await.unwrap();
+    let got = Answer::from(got).await;
+    assert_eq!(got.header(header::CONTENT_LENGTH), want.len().to_string());
+    assert!(got.body == want, "other bytes than the files have");
+    let head = serve_joined(&served.folder, names(), &Method::HEAD).await.unwrap();
+    let head = Answer::from(head).await;
+    assert_eq!(head.header(header::CONTENT_LENGTH), want.len().to_string());
+    assert!(head.body.is_empty());
+}
+
+#[tokio::test]
+async fn without_one_of_them_nothing_is_joined() {
+    let served = Served::new(&[("base.img", b"base")]);
+    for absent in ["modules/igc.img", "../secret", "modules"] {
+        let names = [absent, "base.img"].map(str::to_owned).to_vec();
+        let got = serve_joined(&served.folder, names, &Method::GET).await;
+        assert!(got.is_none(), "{absent}");
     }
 }

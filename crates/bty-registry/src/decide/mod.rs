@@ -14,6 +14,7 @@
 //! silently a boot of a disk that is not what the operator wants.
 
 mod explain;
+pub(crate) mod live;
 #[cfg(test)]
 mod tests;
 

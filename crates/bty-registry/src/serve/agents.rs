@@ -5,7 +5,7 @@ use std::time::Duration;
 use bty_api::{
     agent::v1::{
         BootDiskPlan, CheckInRequest, CheckInResponse, FinishRequest, FinishResponse, FlashPlan,
-        HoldPlan, InventoryPlan, ReportProgressRequest, ReportProgressResponse,
+        HoldPlan, InventoryPlan, ReportProgressRequest, ReportProgressResponse, RestartPlan,
         agent_service_server::AgentService, check_in_response::Plan as WirePlan,
         finish_request::Outcome as WireOutcome,
     },
@@ -32,6 +32,7 @@ const HARDWARE_BYTES: usize = 256 * 1024;
 /// What a machine may have.
 const MOST_DISKS: usize = 256;
 const MOST_NICS: usize = 64;
+const MOST_MODULES: usize = 512;
 
 /// The service.
 #[derive(Debug)]
@@ -137,7 +138,7 @@ fn boot<T>(request: &Request<T>) -> Result<Boot, Status> {
 }
 
 /// A hardware report is stored as it came, so its size is bounded.
-fn bounded(hardware: Hardware) -> Result<Hardware, Problem> {
+fn bounded(mut hardware: Hardware) -> Result<Hardware, Problem> {
     if hardware.disks.len() > MOST_DISKS || hardware.nics.len() > MOST_NICS {
         let reason = format!("it has more than {MOST_DISKS} disks or {MOST_NICS} network cards");
         return Err(Problem::value("hardware", reason));
@@ -145,7 +146,17 @@ fn bounded(hardware: Hardware) -> Result<Hardware, Problem> {
     if hardware.encoded_len() > HARDWARE_BYTES {
         return Err(Problem::value("hardware", format!("it has more than {HARDWARE_BYTES} bytes")));
     }
+    // They come back in a boot script. What isn't a module's name is none that the live system could be loaded with.
+    for modules in [&mut hardware.modules, &mut hardware.missing_modules] {
+        modules.retain(|name| is_module(name));
+        modules.truncate(MOST_MODULES);
+    }
     Ok(hardware)
+}
+
+fn is_module(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 fn shown(plan: Plan) -> WirePlan {
@@ -162,6 +173,7 @@ fn shown(plan: Plan) -> WirePlan {
         }),
         Plan::Inventory { run_id } => WirePlan::Inventory(InventoryPlan { run_id }),
         Plan::BootDisk { reason } => WirePlan::BootDisk(BootDiskPlan { reason }),
+        Plan::Restart { reason } => WirePlan::Restart(RestartPlan { reason }),
         Plan::Hold { reason } => WirePlan::Hold(HoldPlan {
             reason,
             retry_after: prost_types::Duration::try_from(RETRY_AFTER).ok(),

@@ -96,8 +96,7 @@ impl BootService for Boots {
         }
         let taking =
             self.0.store.write(move |transaction| take_contacts(transaction, &reporter, &contacts));
-        let (taken, dropped) = taking.await?;
-        self.0.metrics.contacts(taken, dropped);
+        self.0.metrics.contacts(taking.await?);
         Ok(Response::new(ReportContactsResponse {}))
     }
 }

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use bty_api::{convert::timestamp, registry::v1::Event};
 use bty_types::MacAddr;
-use rusqlite::{Connection, Row};
+use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::{
     encode::{Columns, integer, millis},
@@ -47,6 +47,25 @@ impl Snapshot<'_> {
         limit: u32,
     ) -> Result<Vec<Event>, StoreError> {
         self.events(filter, "id > ?3 ORDER BY id", integer(after), limit)
+    }
+
+    /// Whether so many events of this machine were recorded after `since`.
+    pub(crate) fn has_events_since(
+        &self,
+        mac: MacAddr,
+        count: u32,
+        since: SystemTime,
+    ) -> Result<bool, StoreError> {
+        let doing = "counting a machine's latest events";
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "SELECT at > ?2 FROM events WHERE mac = ?1 AND mac <> '' ORDER BY id DESC LIMIT 1 OFFSET ?3",
+            )
+            .doing(doing)?;
+        let nth = statement
+            .query_row((mac.to_string(), millis(since), count.saturating_sub(1)), |row| row.get(0));
+        Ok(nth.optional().doing(doing)?.unwrap_or(false))
     }
 
     /// The id of the newest event; 0 where there was never one.

@@ -14,7 +14,7 @@ use super::{
     run_end::{self, Ended},
 };
 use crate::{
-    decide::{Asker, Decision, what_next},
+    decide::{Asker, Decision, live, what_next},
     problem::Problem,
     record::{Image, LatestRun, Machine, NewEvent, Run, RunState},
     store::Transaction,
@@ -67,6 +67,11 @@ pub(crate) enum Plan {
         /// Why.
         reason: String,
     },
+    /// Restart, and come back with another live system.
+    Restart {
+        /// Why.
+        reason: String,
+    },
     /// Wait and ask again.
     Hold {
         /// Why.
@@ -105,6 +110,9 @@ pub(crate) fn check_in(
     }
     let machine = transaction.put_machine(machine)?;
     let machine = end_stale_run(transaction, machine, boot)?;
+    if let Some(missing) = live::lacks(&machine.observed) {
+        return restart_with_all(transaction, machine, boot, &missing);
+    }
     let around = transaction.surroundings(&machine.intent)?;
     let asker = Asker::Agent { boot_id: &boot.id };
     let decision = what_next(&machine.intent, &machine.observed, &around, asker, now);
@@ -120,6 +128,31 @@ pub(crate) fn check_in(
             hold(transaction, boot.mac, decision, was_held)
         }
     }
+}
+
+/// Its live system lacks what it needs: the next one has everything. This try is none.
+fn restart_with_all(
+    transaction: &mut Transaction<'_>,
+    machine: Machine,
+    boot: &Boot,
+    missing: &str,
+) -> Result<Plan, Problem> {
+    end_run(transaction, &machine, "SUPERSEDED", "its live system lacks drivers that it needs")?;
+    let mut machine = transaction.machine(boot.mac)?.unwrap_or(machine);
+    if machine.observed.open_boot_id.as_deref() == Some(boot.id.as_str()) {
+        machine.observed.open_boot_id = None;
+        machine.observed.attempts = machine.observed.attempts.saturating_sub(1);
+    }
+    transaction.put_machine(machine)?;
+    let reason = format!("restarting with all drivers: it needs {missing} now");
+    transaction.event(NewEvent {
+        kind: "agent.drivers",
+        actor: "registry".into(),
+        mac: Some(boot.mac),
+        message: reason.clone(),
+        ..NewEvent::default()
+    })?;
+    Ok(Plan::Restart { reason })
 }
 
 fn hold(

@@ -20,23 +20,33 @@ use crate::{
 pub(crate) const MAX_CONTACTS: usize = 1000;
 /// Characters of a detail that are kept.
 const DETAIL_CHARS: usize = 500;
-/// The window of the limit on new machines.
+/// The window of the limits on new machines and on events.
 const MINUTE: Duration = Duration::from_mins(1);
 
-/// Takes contacts in order, each once. Returns how many were new, and how many of those were dropped because their machine is
-/// not known and no more can be taken in.
+/// What became of a report.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Taken {
+    /// Contacts that were new.
+    pub new: u64,
+    /// Those of them whose machine is not known, and no more can be taken in.
+    pub dropped: u64,
+    /// Those of them that made no event, since their machine has made too many.
+    pub untold: u64,
+}
+
+/// Takes contacts in order, each once.
 pub(crate) fn take_contacts(
     transaction: &mut Transaction<'_>,
     reporter: &str,
     contacts: &[Contact],
-) -> Result<(usize, usize), Problem> {
+) -> Result<Taken, Problem> {
     let heard = transaction.heard_of(reporter)?;
     let daemon = reporter.split('/').next().unwrap_or(reporter);
     let mut last = heard;
-    let (mut taken, mut dropped) = (0, 0);
+    let mut taken = Taken::default();
     for contact in contacts.iter().filter(|contact| contact.sequence > heard) {
         last = last.max(contact.sequence);
-        taken += 1;
+        taken.new += 1;
         // A reporter has parsed the address already. One contact that is wrong must not block the others behind it.
         let Ok(mac) = contact.mac.parse() else {
             tracing::warn!(
@@ -47,22 +57,31 @@ pub(crate) fn take_contacts(
             continue;
         };
         let Some(machine) = known_or_new(transaction, mac, contact, daemon)? else {
-            dropped += 1;
+            taken.dropped += 1;
             continue;
         };
-        take(transaction, machine, contact, daemon)?;
+        if !take(transaction, machine, contact, daemon)? {
+            taken.untold += 1;
+        }
     }
     if last > heard {
         transaction.heard(reporter, last)?;
     }
-    if dropped > 0 {
+    if taken.dropped > 0 {
         tracing::warn!(
-            dropped,
+            dropped = taken.dropped,
             reporter,
             "contacts of unknown machines were dropped: too many are new"
         );
     }
-    Ok((taken, dropped))
+    if taken.untold > 0 {
+        tracing::warn!(
+            untold = taken.untold,
+            reporter,
+            "machines boot too often for all of it to be recorded"
+        );
+    }
+    Ok(taken)
 }
 
 /// The machine, made where it isn't known; `None` where no more can be taken in.
@@ -101,12 +120,13 @@ pub(super) fn known_or_new(
     Ok(Some(machine))
 }
 
+/// Records a contact; whether it was told too, where there is something to tell.
 fn take(
     transaction: &mut Transaction<'_>,
     mut machine: Machine,
     contact: &Contact,
     daemon: &str,
-) -> Result<(), Problem> {
+) -> Result<bool, Problem> {
     let now = transaction.now();
     // A reporter's clock is ours: it runs on the same machine. A time from the future would outlive every comparison.
     let at = system_time(contact.at.as_ref()).filter(|&at| at <= now).unwrap_or(now);
@@ -127,7 +147,13 @@ fn take(
     if let Some(lesson) = lesson {
         record_lesson(transaction, mac, lesson)?;
     }
-    if contact.failed || is_new {
+    let is_told = contact.failed || is_new;
+    let minute_ago = now.checked_sub(MINUTE).unwrap_or(now);
+    let most = transaction.rules().max_boot_events_per_minute;
+    if is_told && transaction.has_events_since(mac, most, minute_ago)? {
+        return Ok(false);
+    }
+    if is_told {
         transaction.event(NewEvent {
             kind: if contact.failed { "boot.failed" } else { kind(stage) },
             actor: daemon.to_owned(),
@@ -136,7 +162,7 @@ fn take(
             ..NewEvent::default()
         })?;
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Records what was learned of how a machine boots.

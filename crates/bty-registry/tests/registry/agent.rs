@@ -10,7 +10,7 @@ use bty_api::{
         WatchRunsRequest,
     },
     status,
-    types::v1::{Action, Policy, Stage},
+    types::v1::{Action, Hardware, Policy, Stage},
 };
 use tonic::{Code, Status};
 
@@ -89,6 +89,39 @@ async fn an_unknown_machine_reports_its_hardware_once() {
     assert_eq!((observed.finished_generation, observed.attempts), (1, 0));
     assert_eq!(registry.power_on(MAC, "b2").await, Action::Local);
     assert_eq!(run(&registry, &id).await.state(), RunState::Succeeded);
+}
+
+fn loaded(modules: &[&str], missing: &[&str]) -> Hardware {
+    let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+    Hardware { modules: names(modules), missing_modules: names(missing), ..hardware() }
+}
+
+#[tokio::test]
+async fn a_machine_whose_hardware_has_changed_is_sent_for_all_drivers_and_that_is_no_try() {
+    let mut registry = Registry::start("");
+    images::put(&registry, 1, "debian:13").await;
+    registry.set(MAC, wish(Policy::FlashOnce)).await.unwrap();
+    let told = async |registry: &Registry| registry.boot_of(MAC).await.live_modules;
+    assert!(told(&registry).await.is_empty(), "nothing is known of it");
+    registry.power_on(MAC, "b1").await;
+    let known = loaded(&["nvme", "igc", "../x", "a b"], &[]);
+    let first = registry.check_in_with(MAC, "b1", known).await.unwrap();
+    finish(&registry, "b1", &run_id(&first), failed("NETWORK_LOST")).await.unwrap();
+    assert_eq!(told(&registry).await, ["nvme", "igc"], "what is no module's name is dropped");
+
+    registry.power_on(MAC, "b2").await;
+    assert!(told(&registry).await.is_empty(), "until its agent checks in");
+    let changed = loaded(&["igc"], &["mpt3sas"]);
+    let plan = registry.check_in_with(MAC, "b2", changed).await.unwrap();
+    let Plan::Restart(restart) = plan else { panic!("{plan:?}") };
+    assert!(restart.reason.contains("mpt3sas"), "{}", restart.reason);
+    assert!(told(&registry).await.is_empty());
+    assert_eq!(registry.machine(MAC).await.observed.unwrap().attempts, 1, "that of the first boot");
+
+    assert_eq!(registry.power_on(MAC, "b3").await, Action::Flash);
+    let whole = loaded(&["igc", "mpt3sas"], &[]);
+    assert!(matches!(registry.check_in_with(MAC, "b3", whole).await, Ok(Plan::Flash(_))));
+    assert_eq!(told(&registry).await, ["igc", "mpt3sas"]);
 }
 
 #[tokio::test]

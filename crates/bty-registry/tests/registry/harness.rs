@@ -14,8 +14,8 @@ use bty_api::{
     },
     connect,
     registry::v1::{
-        Contact, GetMachineRequest, Machine, MachineIntent, ReportContactsRequest,
-        UpdateMachineRequest, boot_service_client::BootServiceClient,
+        Contact, GetMachineRequest, Machine, MachineBoot, MachineIntent, ReportContactsRequest,
+        UpdateMachineRequest, WatchBootRequest, boot_service_client::BootServiceClient,
         event_service_client::EventServiceClient, image_service_client::ImageServiceClient,
         machine_service_client::MachineServiceClient, run_service_client::RunServiceClient,
         token_service_client::TokenServiceClient,
@@ -174,6 +174,19 @@ impl Registry {
         (decision.action(), decision.reason)
     }
 
+    /// What the daemons on the boot path are told of the machine; nothing where the registry doesn't know it.
+    pub(crate) async fn boot_of(&self, mac: &str) -> MachineBoot {
+        let mut watch = self.boots().watch_boot(WatchBootRequest {}).await.unwrap().into_inner();
+        loop {
+            let told = watch.message().await.unwrap().unwrap();
+            match told.machine {
+                Some(machine) if machine.mac == mac => return machine,
+                _ if told.snapshot_complete => return MachineBoot::default(),
+                _ => {}
+            }
+        }
+    }
+
     /// Sets what is given of the wish.
     pub(crate) async fn set(&self, called: &str, intent: MachineIntent) -> Result<Machine, Status> {
         let fields = [
@@ -231,8 +244,18 @@ impl Registry {
 
     /// The agent of this boot checks in: its plan.
     pub(crate) async fn check_in(&self, mac: &str, boot_id: &str) -> Result<Plan, Status> {
+        self.check_in_with(mac, boot_id, hardware()).await
+    }
+
+    /// The same, of a machine with this hardware.
+    pub(crate) async fn check_in_with(
+        &self,
+        mac: &str,
+        boot_id: &str,
+        hardware: Hardware,
+    ) -> Result<Plan, Status> {
         let request = CheckInRequest {
-            hardware: Some(hardware()),
+            hardware: Some(hardware),
             agent_version: "0.1.0".into(),
             uptime_seconds: 3.5,
         };

@@ -201,6 +201,22 @@ async fn strangers_cannot_fill_the_registry() {
 }
 
 #[tokio::test]
+async fn a_machine_that_boots_without_end_leaves_the_record_to_the_others() {
+    let registry = Registry::start("max_boot_events_per_minute = 5");
+    let stages = [Stage::Firmware, Stage::BootProgram];
+    let flood = (0..200).map(|n| contact(MAC, n + 1, stages[usize::try_from(n % 2).unwrap()]));
+    report(&registry, flood.collect()).await.unwrap();
+    report(&registry, vec![contact("52:54:00:77:00:02", 300, Stage::Firmware)]).await.unwrap();
+    let events = registry.events().list_events(ListEventsRequest::default()).await.unwrap();
+    let of = |mac: &str| events.get_ref().events.iter().filter(|event| event.mac == mac).count();
+    // Beside those of its boots, what was learned of them is told.
+    assert!((5..=8).contains(&of(MAC)), "{} events of one machine", of(MAC));
+    assert_eq!(of("52:54:00:77:00:02"), 2, "seen for the first time, and where it is");
+    let observed = registry.machine(MAC).await.observed.unwrap();
+    assert_eq!(observed.stage(), Stage::BootProgram, "where it is is known all the same");
+}
+
+#[tokio::test]
 async fn pages_join_without_gap_or_overlap() {
     let registry = Registry::start("");
     for n in 0..7 {
