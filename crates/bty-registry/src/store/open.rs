@@ -14,8 +14,11 @@ use rusqlite_migration::{M, Migrations};
 /// `bty1`, so that file(1) and we know the file for what it is.
 const APPLICATION_ID: i32 = 0x6274_7931;
 /// Landed migrations are never edited; a change is a new one.
-const STEPS: &[M<'static>] =
-    &[M::up(include_str!("schema_0001.sql")), M::up(include_str!("schema_0002.sql"))];
+const STEPS: &[M<'static>] = &[
+    M::up(include_str!("schema_0001.sql")),
+    M::up(include_str!("schema_0002.sql")),
+    M::up(include_str!("schema_0003.sql")),
+];
 const MIGRATIONS: Migrations<'static> = Migrations::from_slice(STEPS);
 /// How many there are.
 const VERSION: i64 = 2;
