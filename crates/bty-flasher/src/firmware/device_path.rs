@@ -109,8 +109,11 @@ pub fn file_of(nodes: &[Node]) -> Option<(HardDrive, String)> {
         Node::File(piece) => Some(piece.trim_matches('\\')),
         _ => None,
     });
-    let pieces: Option<Vec<&str>> = pieces.collect();
-    let pieces = pieces.filter(|pieces| !pieces.is_empty())?;
+    let mut pieces = pieces.collect::<Option<Vec<&str>>>()?;
+    pieces.retain(|piece| !piece.is_empty());
+    if pieces.is_empty() {
+        return None;
+    }
     Some((drive, format!("\\{}", pieces.join("\\"))))
 }
 
@@ -176,7 +179,9 @@ mod tests {
         let want = Some((DRIVE, "\\EFI\\debian\\shimx64.efi".to_owned()));
         assert_eq!(pieces(&["\\EFI\\debian\\shimx64.efi"]), want);
         assert_eq!(pieces(&["\\EFI\\debian", "shimx64.efi"]), want);
+        assert_eq!(pieces(&["\\EFI\\debian\\", "\\", "\\shimx64.efi"]), want);
         assert_eq!(pieces(&[]), None);
+        assert_eq!(pieces(&["\\"]), None);
         assert_eq!(file_of(&[Node::File("\\A".into())]), None);
         assert_eq!(file_of(&[Node::HardDrive(DRIVE), Node::Other(4, 3)]), None);
     }
