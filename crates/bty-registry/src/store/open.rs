@@ -21,7 +21,7 @@ const STEPS: &[M<'static>] = &[
 ];
 const MIGRATIONS: Migrations<'static> = Migrations::from_slice(STEPS);
 /// How many there are.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 /// How long a connection waits for another's lock. Only a backup tool beside us would hold one for long.
 const BUSY: Duration = Duration::from_secs(5);
 
