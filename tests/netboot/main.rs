@@ -1,6 +1,7 @@
 //! From power-on to the flashed disk booting: real firmware, real daemons, real operating systems.
 
 mod arm64;
+mod boot_order;
 mod faults;
 mod foreign_image;
 mod live_drivers;

@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prost_types::Timestamp;
 
-use crate::types::v1::{BootChain as WireChain, Policy as WirePolicy};
-use bty_types::{BootChain, Policy};
+use crate::types::v1::{BootChain as WireChain, BootEntry as WireEntry, Policy as WirePolicy};
+use bty_types::{BootChain, BootEntry, Policy};
 
 /// 9999-12-31T23:59:59Z.
 const LAST_SECOND: u64 = 253_402_300_799;
@@ -73,6 +73,28 @@ impl WireChain {
     }
 }
 
+impl From<BootEntry> for WireEntry {
+    fn from(entry: BootEntry) -> Self {
+        match entry {
+            BootEntry::Next => Self::Next,
+            BootEntry::Off => Self::Off,
+            BootEntry::Order => Self::Order,
+        }
+    }
+}
+
+impl WireEntry {
+    /// The wish that is meant; `None` where none is given.
+    pub const fn known(self) -> Option<BootEntry> {
+        match self {
+            Self::Unspecified => None,
+            Self::Next => Some(BootEntry::Next),
+            Self::Off => Some(BootEntry::Off),
+            Self::Order => Some(BootEntry::Order),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,13 +110,16 @@ mod tests {
     }
 
     #[test]
-    fn policies_and_chains_survive_the_wire() {
+    fn wishes_survive_the_wire() {
         for policy in Policy::ALL {
             assert_eq!(WirePolicy::from(policy).known(), Some(policy));
         }
         assert_eq!(WirePolicy::Unspecified.known(), None);
         for chain in BootChain::ALL {
             assert_eq!(WireChain::from(chain).known(), Some(chain));
+        }
+        for entry in BootEntry::ALL {
+            assert_eq!(WireEntry::from(entry).known(), Some(entry));
         }
     }
 }

@@ -4,6 +4,7 @@
 //! takes an image from a [`supply`] to a disk; the faces choose both and show how it goes.
 
 pub mod engine;
+pub mod firmware;
 pub mod supply;
 
 mod agent;

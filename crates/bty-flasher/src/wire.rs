@@ -24,7 +24,7 @@ pub(crate) fn disk(disk: &Disk) -> WireDisk {
     }
 }
 
-/// A record as a message.
+/// A record as a message; only an agent tells a firmware what to boot next.
 pub(crate) fn record(record: &Record) -> FlashRecord {
     FlashRecord {
         proved_id: if record.proved { record.id.to_string() } else { String::new() },
@@ -32,5 +32,6 @@ pub(crate) fn record(record: &Record) -> FlashRecord {
         written_bytes: record.written_bytes,
         zeroed_bytes: record.zeroed_bytes,
         elapsed_ms: record.elapsed_ms,
+        next_boot: None,
     }
 }

@@ -6,10 +6,10 @@
 use std::time::SystemTime;
 
 use bty_api::{
-    registry::v1::{Partition, Role},
+    registry::v1::{NextBoot, Partition, Role},
     types::v1::{Action, BootPath, Disk, Hardware, Platform, Stage},
 };
-use bty_types::{BootChain, DiskSelector, ImageId, ImageSelector, MacAddr, Policy};
+use bty_types::{BootChain, BootEntry, DiskSelector, ImageId, ImageSelector, MacAddr, Policy};
 
 /// A machine: the wish, the observation, and when either last changed.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,6 +39,8 @@ pub(crate) struct Intent {
     pub generation: u64,
     /// How it boots, where that isn't the registry's default.
     pub chain: Option<BootChain>,
+    /// What becomes of its firmware's boot entries after a flash, where that isn't the registry's default.
+    pub boot_entry: Option<BootEntry>,
 }
 
 /// What was seen of a machine.
@@ -70,7 +72,7 @@ pub(crate) struct Observed {
     pub attempt: Option<Attempt>,
     /// The boot id of a try that was begun and has not ended.
     pub open_boot_id: Option<String>,
-    /// When it was told to boot its disk for the first time since it was last flashed.
+    /// When it was told to boot its disk for the first time since it was last flashed, by us or by its firmware.
     pub disk_turn_at: Option<SystemTime>,
     /// How its latest work failed, where it has not been finished since.
     pub failure: Option<Failure>,
@@ -78,7 +80,7 @@ pub(crate) struct Observed {
     pub platform: Platform,
     /// What its boots have taught of how it boots.
     pub way: Way,
-    /// How often in a row it came back right after it was sent to its disk.
+    /// How often in a row it came back right after it was sent to its disk, by us or by its firmware.
     pub returns: u32,
 }
 
@@ -222,7 +224,7 @@ pub(crate) struct RunFailure {
 }
 
 /// What a good flash came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct FlashRecord {
     /// What was read back from the disk.
     pub proved_id: ImageId,
@@ -234,6 +236,8 @@ pub(crate) struct FlashRecord {
     pub zeroed_bytes: u64,
     /// From the gate to the proof, in milliseconds.
     pub elapsed_ms: u64,
+    /// How the firmware was told to boot the disk; none where it was not to be told.
+    pub next_boot: Option<NextBoot>,
 }
 
 /// An image in the store.
@@ -325,6 +329,7 @@ impl Machine {
                 disk: None,
                 generation: 1,
                 chain: None,
+                boot_entry: None,
             },
             observed: Observed {
                 first_seen: now,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bty_types::{BootChain, Policy};
+use bty_types::{BootChain, BootEntry, Policy};
 
 /// Settings that decisions and bounds rest on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,6 +11,8 @@ pub(crate) struct Rules {
     pub unknown_policy: Policy,
     /// How a machine boots of which nothing else is said.
     pub boot_chain: BootChain,
+    /// What becomes of a firmware's boot entries after a flash where nothing else is said.
+    pub boot_entry: BootEntry,
     /// How often work may be begun without being finished.
     pub max_attempts: u32,
     /// After so long without a word from its agent a run is lost.

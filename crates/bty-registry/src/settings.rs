@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use bty_types::{BootChain, Policy};
+use bty_types::{BootChain, BootEntry, Policy};
 use serde::{Deserialize, Serialize};
 
 use crate::{access::UserNames, rules::Rules};
@@ -28,6 +28,8 @@ pub struct Settings {
     pub unknown_policy: Policy,
     /// How UEFI machines with a 64-bit x86 processor boot of which nothing else is said.
     pub boot_chain: BootChain,
+    /// What becomes of a UEFI machine's boot entries after a flash of which nothing else is said.
+    pub boot_entry: BootEntry,
     /// How often a machine's work is begun without being finished until the machine waits.
     pub max_attempts: u32,
     /// After so many seconds without a word from its agent a run is lost.
@@ -60,6 +62,7 @@ impl Default for Settings {
             listen_tcp: SocketAddr::from((Ipv4Addr::LOCALHOST, 7600)).to_string(),
             unknown_policy: Policy::Inventory,
             boot_chain: BootChain::Ipxe,
+            boot_entry: BootEntry::Next,
             max_attempts: 3,
             lost_after_seconds: 120,
             event_retention_count: 200_000,
@@ -134,6 +137,7 @@ impl Settings {
         Rules {
             unknown_policy: self.unknown_policy,
             boot_chain: self.boot_chain,
+            boot_entry: self.boot_entry,
             max_attempts: self.max_attempts,
             lost_after: Duration::from_secs(self.lost_after_seconds),
             max_machines: self.max_machines,

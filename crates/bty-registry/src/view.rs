@@ -28,6 +28,7 @@ pub(crate) fn machine(machine: &Machine, around: &Surroundings, now: SystemTime)
             disk: intent.disk.as_ref().map(ToString::to_string).unwrap_or_default(),
             generation: intent.generation,
             chain: intent.chain.map(types::BootChain::from).unwrap_or_default().into(),
+            boot_entry: intent.boot_entry.map(types::BootEntry::from).unwrap_or_default().into(),
         }),
         observed: Some(wire::MachineObserved {
             first_seen: Some(timestamp(observed.first_seen)),
@@ -128,12 +129,13 @@ pub(crate) fn run(run: &Run, with_logs: bool) -> wire::Run {
             agent_log: log(&failure.agent_log),
             kernel_log: log(&failure.kernel_log),
         }),
-        record: run.record.map(|record| wire::FlashRecord {
+        record: run.record.as_ref().map(|record| wire::FlashRecord {
             proved_id: record.proved_id.to_string(),
             fetched_bytes: record.fetched_bytes,
             written_bytes: record.written_bytes,
             zeroed_bytes: record.zeroed_bytes,
             elapsed_ms: record.elapsed_ms,
+            next_boot: record.next_boot.clone(),
         }),
         revision: run.revision,
     }

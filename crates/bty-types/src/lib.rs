@@ -4,6 +4,7 @@
 //! no `String` MACs, digests or names. Nothing here does I/O or knows a protocol.
 
 mod boot_chain;
+mod boot_entry;
 mod checksum;
 mod disk_selector;
 mod error_kind;
@@ -14,6 +15,7 @@ mod parse_error;
 mod policy;
 
 pub use boot_chain::BootChain;
+pub use boot_entry::BootEntry;
 pub use checksum::Checksum;
 pub use disk_selector::DiskSelector;
 pub use error_kind::ErrorKind;

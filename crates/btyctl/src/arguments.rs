@@ -8,7 +8,7 @@
 
 use std::path::PathBuf;
 
-use bty_types::{BootChain, DiskSelector, ImageId, ImageName, ImageSelector, Policy};
+use bty_types::{BootChain, BootEntry, DiskSelector, ImageId, ImageName, ImageSelector, Policy};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Controls a bty appliance.
@@ -180,6 +180,11 @@ pub(crate) struct Set {
     /// "" for the registry's default.
     #[arg(long, value_parser = optional::<BootChain>)]
     pub(crate) chain: Option<Optional<BootChain>>,
+    /// What its UEFI is told after a flash: next, to boot the disk once;
+    /// order, also to boot it after the network from then on; off; "" for
+    /// the registry's default.
+    #[arg(long, value_parser = optional::<BootEntry>)]
+    pub(crate) boot_entry: Option<Optional<BootEntry>>,
     /// Flash again, or let a held machine go, with nothing else changed.
     #[arg(long)]
     pub(crate) rearm: bool,

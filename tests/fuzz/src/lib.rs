@@ -4,6 +4,7 @@
 //! replay it there.
 
 mod dhcp;
+mod firmware;
 mod http;
 mod image;
 mod names;
@@ -20,7 +21,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 12] = [
     Target { name: "dhcp", run: dhcp::datagrams },
     Target { name: "tftp_request", run: tftp::request },
     Target { name: "tftp_transfer", run: tftp::transfer },
@@ -31,6 +32,8 @@ pub const TARGETS: [Target; 10] = [
     Target { name: "container", run: image::container },
     Target { name: "source", run: image::source },
     Target { name: "partitions", run: image::partitions },
+    Target { name: "boot_entry", run: firmware::boot_entry },
+    Target { name: "loader", run: firmware::loader },
 ];
 
 /// Cuts data into pieces, each behind its length in two bytes; the last may be shorter.

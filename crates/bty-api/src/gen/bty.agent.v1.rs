@@ -91,6 +91,9 @@ pub struct FlashPlan {
     /// The image as the operator calls it, for the screen.
     #[prost(string, tag = "8")]
     pub image_name: ::prost::alloc::string::String,
+    /// What to do to the firmware's boot entries afterwards.
+    #[prost(enumeration = "super::super::types::v1::BootEntry", tag = "9")]
+    pub boot_entry: i32,
 }
 impl ::prost::Name for FlashPlan {
     const NAME: &'static str = "FlashPlan";

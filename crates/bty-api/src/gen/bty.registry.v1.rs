@@ -131,6 +131,9 @@ pub struct FlashRecord {
     /// Wall time from the gate to the proof, in milliseconds.
     #[prost(uint64, tag = "5")]
     pub elapsed_ms: u64,
+    /// How the firmware was told to boot the disk; absent where it was not to be told, or is no UEFI.
+    #[prost(message, optional, tag = "6")]
+    pub next_boot: ::core::option::Option<NextBoot>,
 }
 impl ::prost::Name for FlashRecord {
     const NAME: &'static str = "FlashRecord";
@@ -140,6 +143,41 @@ impl ::prost::Name for FlashRecord {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "/bty.registry.v1.FlashRecord".into()
+    }
+}
+/// What the agent did so that the firmware boots the disk next, without asking the network.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NextBoot {
+    /// The firmware's entry for the disk, such as "Boot0004"; empty where there is none.
+    #[prost(string, tag = "1")]
+    pub entry: ::prost::alloc::string::String,
+    /// The program on the disk that it starts, such as "\EFI\debian\shimx64.efi".
+    #[prost(string, tag = "2")]
+    pub loader: ::prost::alloc::string::String,
+    /// Whether the entry was written now: made, or an older one of bty's for this disk changed. Else it was there already.
+    #[prost(bool, tag = "3")]
+    pub written: bool,
+    /// Whether BootNext names the entry, so that the restart boots it.
+    #[prost(bool, tag = "4")]
+    pub is_next: bool,
+    /// The firmware's boot order as it was found, such as "0001,0000".
+    #[prost(string, tag = "5")]
+    pub order: ::prost::alloc::string::String,
+    /// The boot order as it was rewritten, which only BOOT_ENTRY_ORDER asks for; empty where it was left alone.
+    #[prost(string, tag = "6")]
+    pub new_order: ::prost::alloc::string::String,
+    /// What went wrong; empty where nothing did. The flash is good all the same.
+    #[prost(string, tag = "7")]
+    pub warning: ::prost::alloc::string::String,
+}
+impl ::prost::Name for NextBoot {
+    const NAME: &'static str = "NextBoot";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.NextBoot".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.NextBoot".into()
     }
 }
 /// Request of ListRuns.
@@ -2717,6 +2755,9 @@ pub struct MachineIntent {
     /// How it boots where it is UEFI on a 64-bit x86 processor; unspecified for the registry's default.
     #[prost(enumeration = "super::super::types::v1::BootChain", tag = "6")]
     pub chain: i32,
+    /// What becomes of its firmware's boot entries after a flash; unspecified for the registry's default.
+    #[prost(enumeration = "super::super::types::v1::BootEntry", tag = "7")]
+    pub boot_entry: i32,
 }
 impl ::prost::Name for MachineIntent {
     const NAME: &'static str = "MachineIntent";
@@ -2779,7 +2820,7 @@ pub struct MachineObserved {
     /// How it is booted now.
     #[prost(message, optional, tag = "16")]
     pub way: ::core::option::Option<super::super::types::v1::BootWay>,
-    /// How often in a row it came back to the network right after it was sent to its disk.
+    /// How often in a row it came back to the network right after it was sent to its disk, by us or by its firmware.
     #[prost(uint32, tag = "17")]
     pub returns: u32,
 }
@@ -2896,7 +2937,7 @@ pub struct UpdateMachineRequest {
     /// The wish.
     #[prost(message, optional, tag = "2")]
     pub intent: ::core::option::Option<MachineIntent>,
-    /// Which fields of the wish to take: any of "name", "policy", "image", "disk", "chain".
+    /// Which fields of the wish to take: any of "name", "policy", "image", "disk", "chain", "boot_entry".
     #[prost(message, optional, tag = "3")]
     pub update_mask: ::core::option::Option<::prost_types::FieldMask>,
     /// Begin a new generation even where nothing else changes: flash again, let a held machine go.

@@ -172,6 +172,44 @@ impl BootChain {
         }
     }
 }
+/// What the agent does to a UEFI machine's boot entries after a good flash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum BootEntry {
+    /// Not given.
+    Unspecified = 0,
+    /// The firmware boots the disk at the next start, once (BootNext), by an entry that is made where none is there. The boot order
+    /// is left alone.
+    Next = 1,
+    /// Nothing.
+    Off = 2,
+    /// As BOOT_ENTRY_NEXT, and the boot order is rewritten: the network first, then this disk, then the rest as it was.
+    Order = 3,
+}
+impl BootEntry {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "BOOT_ENTRY_UNSPECIFIED",
+            Self::Next => "BOOT_ENTRY_NEXT",
+            Self::Off => "BOOT_ENTRY_OFF",
+            Self::Order => "BOOT_ENTRY_ORDER",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "BOOT_ENTRY_UNSPECIFIED" => Some(Self::Unspecified),
+            "BOOT_ENTRY_NEXT" => Some(Self::Next),
+            "BOOT_ENTRY_OFF" => Some(Self::Off),
+            "BOOT_ENTRY_ORDER" => Some(Self::Order),
+            _ => None,
+        }
+    }
+}
 /// What a machine's firmware is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]

@@ -26,6 +26,7 @@ use bty_api::{
 };
 use tonic::{Code, Status};
 
+use crate::firmware;
 use client::Client;
 use parameters::Parameters;
 use say::Say;
@@ -86,7 +87,12 @@ async fn run(parameters: &Parameters, drivers: Option<&Path>, say: &Say) -> Resu
                 ));
                 let run_id = plan.run_id.clone();
                 let outcome = work::flash(plan, parameters, &client, say).await;
-                if finish(&mut client, run_id, outcome, say).await? {
+                let is_next = boots_disk_next(&outcome);
+                let finished = finish(&mut client, run_id, outcome, say).await;
+                if is_next && finished != Ok(true) {
+                    withdraw(say).await;
+                }
+                if finished? {
                     return Ok(());
                 }
             }
@@ -120,6 +126,21 @@ async fn run(parameters: &Parameters, drivers: Option<&Path>, say: &Say) -> Resu
             ),
         }
     }
+}
+
+fn boots_disk_next(outcome: &Outcome) -> bool {
+    let Outcome::Flashed(record) = outcome else { return false };
+    record.next_boot.as_ref().is_some_and(|next| next.is_next)
+}
+
+/// The server does not count the disk as flashed, so it must decide what is booted.
+async fn withdraw(say: &Say) {
+    let withdrawn = tokio::task::spawn_blocking(firmware::withdraw).await;
+    say.line(&match withdrawn {
+        Ok(Ok(())) => "the firmware is to boot as always".to_owned(),
+        Ok(Err(problem)) => format!("warning: the firmware still boots the disk next: {problem}"),
+        Err(_) => "warning: the firmware still boots the disk next: asking it panicked".to_owned(),
+    });
 }
 
 /// Waits until the file is there, for as long as disks may take to show up.

@@ -7,12 +7,12 @@ use std::sync::{
 
 use bty_api::{
     agent::v1::{FlashPlan, ReportProgressRequest, finish_request::Outcome},
-    registry::v1::RunFailure,
+    registry::v1::{FlashRecord, NextBoot, RunFailure},
     status,
     types::v1::Disk as WireDisk,
 };
 use bty_disk::{Disk, discover::System, gate::Needs, select::SelectError};
-use bty_types::{DiskSelector, ImageId};
+use bty_types::{BootEntry, DiskSelector, ImageId};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     engine::{Event, Options, Record, Step, flash as run_engine},
+    firmware,
     supply::{ContainerHttp, Supply},
     target::{self, TargetError},
     wire,
@@ -75,9 +76,12 @@ pub(super) async fn flash(
         }),
     };
     match outcome {
-        Ok(record) => {
+        Ok((record, next)) => {
             say.line(&format!("the disk holds {}", record.id));
-            Outcome::Flashed(wire::record(&record))
+            for line in next.iter().flat_map(firmware::lines) {
+                say.line(&line);
+            }
+            Outcome::Flashed(FlashRecord { next_boot: next, ..wire::record(&record) })
         }
         Err(Failed { reason, message }) => {
             // Before the log is taken, which is to say it too.
@@ -102,7 +106,7 @@ fn work(
     url: &str,
     cancelled: &AtomicBool,
     tell: &watch::Sender<Now>,
-) -> Result<Record, Failed> {
+) -> Result<(Record, Option<NextBoot>), Failed> {
     let wrong = |error: &dyn std::error::Error| Failed::new("PLAN_INVALID", error);
     let selector: DiskSelector = plan.disk.parse().map_err(|problem| wrong(&problem))?;
     let image_id: ImageId = plan.image_id.parse().map_err(|problem| wrong(&problem))?;
@@ -126,8 +130,12 @@ fn work(
     tell.send_modify(|now| now.disk = Some(wire::disk(&disk)));
     let options = Options { expect_id: Some(image_id), ..Options::default() };
     let told = |event: Event| tell.send_modify(|now| now.event = Some(event));
-    run_engine(&mut supply, &device, &options, cancelled, &told)
-        .map_err(|problem| Failed::new(problem.reason(), &problem))
+    let record = run_engine(&mut supply, &device, &options, cancelled, &told)
+        .map_err(|problem| Failed::new(problem.reason(), &problem))?;
+    // A server that says nothing of it is older than this.
+    let wish = plan.boot_entry().known().unwrap_or(BootEntry::Off);
+    let next = firmware::boot_next(device, &disk, wish);
+    Ok((record, next))
 }
 
 /// Chooses the disk; one that is not there yet may still be coming up.

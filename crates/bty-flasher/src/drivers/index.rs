@@ -53,6 +53,13 @@ impl Index {
         files
     }
 
+    /// The files to load for this module, in order; none where there is no such module.
+    pub(super) fn files_of(&self, module: &str) -> Vec<String> {
+        let mut files = Vec::new();
+        self.add(&name(module), &mut files, &mut HashSet::new());
+        files
+    }
+
     fn add(&self, module: &str, files: &mut Vec<String>, seen: &mut HashSet<String>) {
         if !seen.insert(module.to_owned()) {
             return;

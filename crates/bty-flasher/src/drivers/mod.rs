@@ -69,6 +69,14 @@ pub(crate) fn run(ready: &Path) -> io::Result<()> {
     outcomes.into_iter().collect()
 }
 
+/// Loads a module that no device asks for, and what it needs. One that the kernel has built in is there already.
+pub(crate) fn load(module: &str) -> io::Result<()> {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    let modules = Modules { folder: Path::new("/lib/modules").join(release.trim()) };
+    let files = Loader::new(modules.clone())?.index.files_of(module);
+    files.iter().try_for_each(|file| modules.load(file, c""))
+}
+
 /// Buses bring new devices, so until a look after all were found shows no new one.
 fn settle(loader: &Mutex<Loader>, modules: &Modules) -> io::Result<()> {
     let mut known = 0;

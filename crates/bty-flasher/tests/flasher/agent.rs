@@ -2,9 +2,12 @@
 
 use std::{fs, path::Path, time::Duration};
 
-use bty_api::agent::v1::{
-    BootDiskPlan, FlashPlan, HoldPlan, InventoryPlan, check_in_response::Plan,
-    finish_request::Outcome,
+use bty_api::{
+    agent::v1::{
+        BootDiskPlan, FlashPlan, HoldPlan, InventoryPlan, check_in_response::Plan,
+        finish_request::Outcome,
+    },
+    types::v1::BootEntry,
 };
 use bty_testkit::child::{Child, Program};
 use tempfile::TempDir;
@@ -47,6 +50,8 @@ fn flash_plan(image: &Image, disk: &str) -> FlashPlan {
         raw_bytes: image.raw.len() as u64,
         sector_bytes: 0,
         image_name: "debian:13".into(),
+        // The machine that runs the tests keeps its boot entries.
+        boot_entry: BootEntry::Off.into(),
     }
 }
 

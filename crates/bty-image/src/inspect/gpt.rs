@@ -1,6 +1,6 @@
 //! The GUID partition table (UEFI 2.10, sections 5.3.2 and 5.3.3).
 
-use super::Partition;
+use super::{Partition, PartitionId};
 
 const SIGNATURE: &[u8] = b"EFI PART";
 /// More entries than any tool makes; a header that says more is not believed.
@@ -42,6 +42,7 @@ fn partition(number: u32, entry: &[u8], sector: u64) -> Option<Partition> {
     }
     let (first, last) = (u64_at(entry, 32)?, u64_at(entry, 40)?);
     let sectors = last.checked_sub(first)?.checked_add(1)?;
+    let id = PartitionId::Guid(*entry.get(16..)?.first_chunk()?);
     let units = entry
         .get(56..128)?
         .chunks_exact(2)
@@ -56,6 +57,7 @@ fn partition(number: u32, entry: &[u8], sector: u64) -> Option<Partition> {
         size_bytes: sectors.checked_mul(sector)?,
         kind: guid(kind),
         name,
+        id,
     })
 }
 

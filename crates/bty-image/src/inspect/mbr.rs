@@ -1,6 +1,6 @@
 //! The master boot record.
 
-use super::Partition;
+use super::{Partition, PartitionId};
 
 /// A sector with a boot signature.
 pub(super) struct Mbr {
@@ -21,6 +21,7 @@ pub(super) fn parse(head: &[u8]) -> Option<Mbr> {
         return None;
     }
     let has_code = sector.get(..440)?.iter().any(|&byte| byte != 0);
+    let signature = u32::from_le_bytes(*sector.get(440..)?.first_chunk()?);
     let mut partitions = Vec::new();
     for (number, entry) in (1_u32..).zip(sector.get(446..510)?.chunks_exact(16)) {
         let &[status, _, _, _, kind, _, _, _, s0, s1, s2, s3, n0, n1, n2, n3] = entry else {
@@ -38,6 +39,7 @@ pub(super) fn parse(head: &[u8]) -> Option<Mbr> {
             size_bytes: u64::from(sectors) * SECTOR_BYTES,
             kind: format!("{kind:02x}"),
             name: String::new(),
+            id: PartitionId::OfDisk(signature),
         });
     }
     Some(Mbr { has_code, partitions })

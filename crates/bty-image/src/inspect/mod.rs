@@ -62,6 +62,24 @@ pub struct Partition {
     pub kind: String,
     /// Its name; empty where the table has none.
     pub name: String,
+    /// What tells it from others.
+    pub id: PartitionId,
+}
+
+/// What tells a partition from others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PartitionId {
+    /// Its own GUID, in the order of its bytes on the disk.
+    Guid([u8; 16]),
+    /// The signature of its disk: an MBR has none for a partition.
+    OfDisk(u32),
+}
+
+impl Partition {
+    /// Whether UEFI looks for its programs there.
+    pub fn is_efi_system(&self) -> bool {
+        self.kind == ESP_GUID || self.kind == ESP_TYPE
+    }
 }
 
 /// The type of an EFI system partition in a GPT.
@@ -79,11 +97,11 @@ pub fn inspect(head: &[u8]) -> Inspection {
     let Some(mbr) = mbr::parse(head) else { return Inspection { is_iso, ..Inspection::default() } };
     let boots_bios = mbr.has_code;
     if let Some((sector_bytes, partitions)) = gpt::parse(head) {
-        let boots_uefi = partitions.iter().any(|partition| partition.kind == ESP_GUID);
+        let boots_uefi = partitions.iter().any(Partition::is_efi_system);
         let table = Table::Gpt;
         return Inspection { table, partitions, boots_bios, boots_uefi, is_iso, sector_bytes };
     }
-    let boots_uefi = mbr.partitions.iter().any(|partition| partition.kind == ESP_TYPE);
+    let boots_uefi = mbr.partitions.iter().any(Partition::is_efi_system);
     let table = if mbr.partitions.is_empty() { Table::None } else { Table::Mbr };
     // An MBR does not say for which sector size it was made; nearly all are for 512.
     let sector_bytes = if table == Table::Mbr { 512 } else { 0 };

@@ -9,6 +9,7 @@ fn mbr(kind: u8) -> Vec<u8> {
     head[0] = 0xeb;
     head[446 + 4] = kind;
     head[446 + 8..446 + 16].copy_from_slice(&[0, 8, 0, 0, 0, 16, 0, 0]);
+    head[440..444].copy_from_slice(&[1, 2, 3, 4]);
     head[510..512].copy_from_slice(&[0x55, 0xaa]);
     head
 }
@@ -24,6 +25,7 @@ fn gpt(sector: usize) -> Vec<u8> {
         0x28, 0x73, 0x2a, 0xc1, 0x1f, 0xf8, 0xd2, 0x11, 0xba, 0x4b, 0, 0xa0, 0xc9, 0x3e, 0xc9, 0x3b,
     ];
     head[entry..entry + 16].copy_from_slice(&esp);
+    head[entry + 16..entry + 32].copy_from_slice(&[7; 16]);
     head[entry + 32] = 34;
     head[entry + 40] = 133;
     head[entry + 56..entry + 62].copy_from_slice(&[b'E', 0, b'S', 0, b'P', 0]);
@@ -42,6 +44,7 @@ fn a_gpt_with_an_esp_boots_uefi_and_says_its_sector_size() {
                 size_bytes: 100 * sector as u64,
                 kind: ESP_GUID.into(),
                 name: "ESP".into(),
+                id: PartitionId::Guid([7; 16]),
             }],
             boots_bios: true,
             boots_uefi: true,
@@ -58,6 +61,7 @@ fn an_mbr_has_its_partitions() {
     assert_eq!(got.table, Table::Mbr);
     assert_eq!((got.boots_bios, got.boots_uefi), (true, false));
     assert_eq!(got.partitions.len(), 1);
+    assert_eq!(got.partitions[0].id, PartitionId::OfDisk(0x0403_0201));
     assert_eq!(
         (got.partitions[0].start_bytes, got.partitions[0].size_bytes),
         (2048 * 512, 4096 * 512)

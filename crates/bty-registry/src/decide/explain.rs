@@ -121,7 +121,7 @@ fn way(intent: &Intent, observed: &Observed, around: &Surroundings) -> Vec<Strin
     }
     if observed.returns > 0 {
         facts.push(format!(
-            "it came back {} times in a row right after it was sent to its disk",
+            "it came back {} times in a row right after it was sent to its disk, by bty or by its firmware",
             observed.returns
         ));
     }
@@ -156,13 +156,16 @@ fn hints(
     let moved = |id| observed.flashed.is_some_and(|flashed| flashed.image != id);
     let tag_moved = matches!(around.image, Resolved::Present(id) if moved(id));
     let was_tried = observed.attempts > 0 || current_failure(intent, observed).is_some();
-    let disk_does_not_boot = observed.returns >= around.max_attempts;
-    if action == Action::Hold && (was_tried || disk_does_not_boot) {
+    let disk_does_not_boot = action == Action::Hold && observed.returns >= around.max_attempts;
+    if disk_does_not_boot {
+        hints.push(format!("btyctl machine set {mac} --reset-way (sends it to its disk again)"));
+        hints.push(format!("btyctl machine set {mac} --rearm (flashes it again)"));
+    } else if action == Action::Hold && was_tried {
         hints.push(format!("btyctl machine set {mac} --rearm (tries again)"));
     } else if action == Action::Local && intent.policy == Policy::FlashOnce && tag_moved {
         hints.push(format!("btyctl machine set {mac} --rearm (flashes what the name means now)"));
     }
-    if observed.way != Way::default() {
+    if observed.way != Way::default() && !disk_does_not_boot {
         hints.push(format!(
             "btyctl machine set {mac} --reset-way (boots it in the usual way again)"
         ));

@@ -10,6 +10,10 @@
 //! | `flash-always` | flash; then one power-on from the disk; then flash again |
 //! | `inventory` | report the hardware, once in this generation; else the disk |
 //!
+//! A disk that the firmware boots at the restart after the flash, without asking, has had its power-on. A machine that comes back
+//! from its disk at once, again and again, is held; before that it is sent there by us, since only then is it known to come back
+//! at once.
+//!
 //! Work that can't be done, has failed for a reason that stays, or was begun too often without an end, becomes a hold: never
 //! silently a boot of a disk that is not what the operator wants.
 
@@ -97,7 +101,7 @@ pub(crate) fn what_next(
         Policy::Inventory => Decision::new(Action::Inventory, "the hardware is not on record yet"),
         Policy::FlashOnce if finished => {
             let reason = format!("generation {generation} is flashed");
-            return Decision::new(Action::Local, reason);
+            return to_disk(intent, observed, around, reason);
         }
         Policy::FlashOnce => {
             Decision::new(Action::Flash, format!("generation {generation} is not flashed yet"))
@@ -106,10 +110,12 @@ pub(crate) fn what_next(
             Decision::new(Action::Flash, format!("generation {generation} is not flashed yet"))
         }
         Policy::FlashAlways if observed.disk_turn_at.is_none() => {
-            return Decision::new(Action::Local, "it was flashed, and its disk has its one turn");
+            let reason = "it was flashed, and its disk has its one turn".to_owned();
+            return to_disk(intent, observed, around, reason);
         }
         Policy::FlashAlways if observed.returns >= around.max_attempts => {
-            return Decision::new(Action::Hold, disk_does_not_boot(observed.returns));
+            let reason = "its disk has a turn to show that it boots".to_owned();
+            return to_disk(intent, observed, around, reason);
         }
         Policy::FlashAlways => Decision::new(Action::Flash, "its disk has had its one turn"),
     };
@@ -186,12 +192,26 @@ fn is_coming_up(observed: &Observed, now: SystemTime) -> bool {
     now.duration_since(attempt.at).is_ok_and(|since| since < COMING_UP)
 }
 
-/// Flashed and back at once, again and again: one more flash would end the same.
-fn disk_does_not_boot(returns: u32) -> String {
-    format!(
+/// To its disk, unless it comes back from there at once, again and again: one more try, or one more flash, would end the same.
+/// What its firmware was told at the restart after a flash is no proof, since its system may have restarted it; what we told it is.
+fn to_disk(
+    intent: &Intent,
+    observed: &Observed,
+    around: &Surroundings,
+    reason: String,
+) -> Decision {
+    let told = observed.attempt.as_ref().map(|attempt| attempt.action);
+    let was_told_by_us = matches!(told, Some(Action::Local | Action::Hold));
+    if observed.returns < around.max_attempts || !was_told_by_us {
+        return Decision::new(Action::Local, reason);
+    }
+    let returns = observed.returns;
+    let called = intent.name.as_deref().unwrap_or("MAC");
+    let reason = format!(
         "it was flashed and came back from its disk at once, {returns} times in a row: the image does not boot here, or the \
-         firmware does not go to the disk"
-    )
+         firmware does not go to the disk; btyctl machine set {called} --reset-way sends it there again, --rearm flashes it again"
+    );
+    Decision::new(Action::Hold, reason)
 }
 
 fn too_often(intent: &Intent, observed: &Observed, tries: u32) -> String {

@@ -93,6 +93,13 @@ const NEW_WISH: fn(&mut Machine) = Machine::begin_generation;
 const NO_DISK: fn(&mut Machine) = |machine| machine.intent.disk = None;
 const DISK_TURN: fn(&mut Machine) = |machine| machine.observed.disk_turn_at = Some(at(20));
 
+/// Back from its disk so often in a row; the latest power-on was told this.
+fn back(mut machine: Machine, returns: u32, told: Action) -> Machine {
+    machine.observed.returns = returns;
+    machine.observed.attempt = Some(Attempt { action: told, paths: Vec::new(), at: at(15) });
+    machine
+}
+
 #[test]
 fn local_and_inventory() {
     use Policy::{Inventory, Local};
@@ -134,6 +141,45 @@ fn flash_always() {
         ("after the disk's turn", after(flashed(FlashAlways), DISK_TURN), Action::Flash, again),
         ("a new wish", after(flashed(FlashAlways), NEW_WISH), Action::Flash, new_work),
     ]);
+}
+
+#[test]
+fn a_disk_that_does_not_boot_is_flashed_and_tried_so_often_and_then_holds() {
+    use Action::{Flash, Hold, Local};
+    use Policy::{FlashAlways, FlashOnce};
+    let held = "it was flashed and came back from its disk at once, 3 times in a row: the image does not boot here, or the \
+                firmware does not go to the disk; btyctl machine set MAC --reset-way sends it there again, --rearm flashes \
+                it again";
+    let (done, again) = ("generation 4 is flashed", "its disk has had its one turn");
+    let turn = "it was flashed, and its disk has its one turn";
+    let (once, always) = (|| flashed(FlashOnce), || flashed(FlashAlways));
+    let after_turn = || after(always(), DISK_TURN);
+    let show = "its disk has a turn to show that it boots";
+    let new_work = "generation 5 is not flashed yet";
+    assert_told(vec![
+        ("once, back twice", back(once(), 2, Local), Local, done),
+        ("once, back by us", back(once(), 3, Local), Hold, held),
+        ("once, held already", back(once(), 3, Hold), Hold, held),
+        ("once, back by its firmware only", back(once(), 3, Flash), Local, done),
+        ("once, a new wish", after(back(once(), 3, Hold), NEW_WISH), Flash, new_work),
+        ("once, let go", after(back(once(), 3, Hold), Machine::reset_way), Local, done),
+        ("always, back twice", back(after_turn(), 2, Local), Flash, again),
+        ("always, back by its firmware only", back(after_turn(), 3, Flash), Local, show),
+        ("always, back by us", back(after_turn(), 3, Local), Hold, held),
+        ("always, held already", back(after_turn(), 3, Hold), Hold, held),
+        ("always, flashed and not told", back(always(), 3, Flash), Local, turn),
+        ("always, let go", after(back(after_turn(), 3, Hold), Machine::reset_way), Flash, again),
+    ]);
+}
+
+#[test]
+fn a_machine_that_is_held_for_its_disk_is_told_both_ways_on() {
+    let held = back(flashed(Policy::FlashOnce), 3, Action::Local);
+    let want = [
+        "btyctl machine set 52:54:00:77:00:01 --reset-way (sends it to its disk again)",
+        "btyctl machine set 52:54:00:77:00:01 --rearm (flashes it again)",
+    ];
+    assert_eq!(explain(&held, &around(), at(30)).hints, want);
 }
 
 #[test]
@@ -271,10 +317,12 @@ fn any_machine() -> impl Strategy<Value = Machine> {
     let run = option::of((state, any::<bool>()));
     let failure = option::of((0..6_u64, prop::sample::select(vec!["DISK_ABSENT", "NETWORK"])));
     let wish = (policy, any::<bool>(), any::<bool>(), 1..6_u64);
-    let seen = (0..6_u64, 0..6_u32, any::<bool>(), option::of(0..400_u64), any::<bool>());
+    let asked =
+        (0..400_u64, prop::sample::select(vec![Action::Flash, Action::Local, Action::Hold]));
+    let seen = (0..6_u64, 0..6_u32, any::<bool>(), option::of(asked), any::<bool>(), 0..6_u32);
     (wish, seen, run, failure).prop_map(|(wish, seen, run, failure)| {
         let (policy, has_image, has_disk, generation) = wish;
-        let (finished, attempts, is_open, asked, had_turn) = seen;
+        let (finished, attempts, is_open, asked, had_turn, returns) = seen;
         let mut machine = machine(policy);
         machine.intent.generation = generation;
         machine.intent.image = machine.intent.image.filter(|_| has_image);
@@ -283,11 +331,9 @@ fn any_machine() -> impl Strategy<Value = Machine> {
         observed.finished_generation = finished;
         observed.attempts = attempts;
         observed.open_boot_id = is_open.then(|| BOOT.to_owned());
-        observed.attempt = asked.map(|seconds| Attempt {
-            action: Action::Flash,
-            paths: Vec::new(),
-            at: at(seconds),
-        });
+        observed.returns = returns;
+        observed.attempt =
+            asked.map(|(seconds, action)| Attempt { action, paths: Vec::new(), at: at(seconds) });
         observed.disk_turn_at = had_turn.then(|| at(50));
         observed.run = run.map(|(state, is_own)| LatestRun {
             id: "run".into(),

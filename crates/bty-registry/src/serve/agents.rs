@@ -10,7 +10,7 @@ use bty_api::{
         finish_request::Outcome as WireOutcome,
     },
     registry::v1 as wire,
-    types::v1::Hardware,
+    types::v1::{BootEntry, Hardware},
 };
 use prost::Message as _;
 use tokio::time::Instant;
@@ -33,6 +33,8 @@ const HARDWARE_BYTES: usize = 256 * 1024;
 const MOST_DISKS: usize = 256;
 const MOST_NICS: usize = 64;
 const MOST_MODULES: usize = 512;
+/// Bytes of what was done so that the firmware boots the disk.
+const NEXT_BOOT_BYTES: usize = 16 * 1024;
 
 /// The service.
 #[derive(Debug)]
@@ -161,7 +163,7 @@ fn is_module(name: &str) -> bool {
 
 fn shown(plan: Plan) -> WirePlan {
     match plan {
-        Plan::Flash { run_id, image, image_name, disk } => WirePlan::Flash(FlashPlan {
+        Plan::Flash { run_id, image, image_name, disk, boot_entry } => WirePlan::Flash(FlashPlan {
             run_id,
             disk: disk.to_string(),
             image_id: image.id.to_string(),
@@ -170,6 +172,7 @@ fn shown(plan: Plan) -> WirePlan {
             raw_bytes: image.raw_bytes,
             sector_bytes: image.sector_bytes,
             image_name: image_name.to_string(),
+            boot_entry: BootEntry::from(boot_entry).into(),
         }),
         Plan::Inventory { run_id } => WirePlan::Inventory(InventoryPlan { run_id }),
         Plan::BootDisk { reason } => WirePlan::BootDisk(BootDiskPlan { reason }),
@@ -189,6 +192,8 @@ fn outcome(outcome: WireOutcome) -> Result<Outcome, Problem> {
             written_bytes: record.written_bytes,
             zeroed_bytes: record.zeroed_bytes,
             elapsed_ms: record.elapsed_ms,
+            // The flash is good whatever is said of the firmware.
+            next_boot: record.next_boot.filter(|next| next.encoded_len() <= NEXT_BOOT_BYTES),
         }),
         WireOutcome::Inventoried(_) => Outcome::Inventoried,
         WireOutcome::Failed(wire::RunFailure { reason, message, agent_log, kernel_log }) => {

@@ -7,7 +7,7 @@ use bty_api::{
         MachineIntent, UpdateMachineRequest, UpdateMachineResponse, WatchMachinesRequest,
         WatchMachinesResponse, machine_service_server::MachineService,
     },
-    types::v1::{BootChain as WireChain, Policy as WirePolicy},
+    types::v1::{BootChain as WireChain, BootEntry as WireEntry, Policy as WirePolicy},
 };
 use std::time::SystemTime;
 use tonic::{Request, Response, Status};
@@ -199,8 +199,15 @@ fn update(request: UpdateMachineRequest) -> Result<Update, Problem> {
                     .map_err(|_| Problem::value("intent.chain", "it is one of ipxe, shim"))?;
                 update.chain = Edit::Set(chain.known());
             }
+            "boot_entry" => {
+                let entry = WireEntry::try_from(intent.boot_entry).map_err(|_| {
+                    Problem::value("intent.boot_entry", "it is one of next, off, order")
+                })?;
+                update.boot_entry = Edit::Set(entry.known());
+            }
             other => {
-                let reason = format!("{other:?} is none of name, policy, image, disk and chain");
+                let reason =
+                    format!("{other:?} is none of name, policy, image, disk, chain and boot_entry");
                 return Err(Problem::value("update_mask", reason));
             }
         }

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use bty_api::types::v1::{Platform, Stage};
-use bty_types::{BootChain, ImageSelector, MacAddr};
+use bty_types::{BootChain, BootEntry, ImageSelector, MacAddr};
 use rusqlite::{OptionalExtension, Row, named_params};
 
 use super::{
@@ -22,7 +22,7 @@ const SELECT: &str = "SELECT m.mac, m.name, m.policy, m.image, m.disk, m.generat
      m.stage, m.stage_at, m.hardware, m.hardware_at, m.finished_generation, m.flashed_image, m.flashed_at, \
      r.id, r.state, r.boot_id, r.percent, m.attempts, m.attempt_action, m.attempt_paths, m.attempt_at, m.open_boot_id, \
      m.disk_turn_at, m.failure_generation, m.failure_reason, m.failure_message, m.revision, m.chain, \
-     m.platform, m.own_drivers, m.other_exit, m.way_moved_at, m.returns \
+     m.platform, m.own_drivers, m.other_exit, m.way_moved_at, m.returns, m.boot_entry \
      FROM machines m LEFT JOIN runs r ON r.id = m.run_id";
 
 impl Snapshot<'_> {
@@ -179,12 +179,13 @@ impl Transaction<'_> {
                 "INSERT INTO machines (mac, name, policy, image, disk, generation, first_seen, last_seen, address, \
                  stage, stage_at, hardware, hardware_at, finished_generation, flashed_image, flashed_at, run_id, attempts, \
                  attempt_action, attempt_paths, attempt_at, open_boot_id, disk_turn_at, failure_generation, failure_reason, \
-                 failure_message, revision, chain, platform, own_drivers, other_exit, way_moved_at, returns) \
+                 failure_message, revision, chain, platform, own_drivers, other_exit, way_moved_at, returns, \
+                 boot_entry) \
                  VALUES (:mac, :name, :policy, :image, :disk, :generation, :first_seen, :last_seen, :address, \
                  :stage, :stage_at, :hardware, :hardware_at, :finished_generation, :flashed_image, :flashed_at, :run_id, \
                  :attempts, :attempt_action, :attempt_paths, :attempt_at, :open_boot_id, :disk_turn_at, \
                  :failure_generation, :failure_reason, :failure_message, :revision, :chain, :platform, :own_drivers, :other_exit, \
-                 :way_moved_at, :returns)",
+                 :way_moved_at, :returns, :boot_entry)",
             )
             .doing("writing a machine")?;
         statement
@@ -222,6 +223,7 @@ impl Transaction<'_> {
                 ":other_exit": observed.way.other_exit,
                 ":way_moved_at": observed.way.moved_at.map(millis),
                 ":returns": observed.returns,
+                ":boot_entry": intent.boot_entry.map(BootEntry::as_str),
             })
             .doing("writing a machine")?;
         Ok(())
@@ -248,6 +250,7 @@ fn machine(row: &Row<'_>) -> rusqlite::Result<Machine> {
         disk: columns.maybe_parsed("a disk selector")?,
         generation: columns.count()?,
         chain: None,
+        boot_entry: None,
     };
     let observed = Observed {
         first_seen: columns.time()?,
@@ -279,6 +282,8 @@ fn machine(row: &Row<'_>) -> rusqlite::Result<Machine> {
         moved_at: columns.maybe_time()?,
     };
     machine.observed.returns = columns.count()?;
+    // And the third.
+    machine.intent.boot_entry = columns.maybe_parsed("a wish for boot entries")?;
     Ok(machine)
 }
 

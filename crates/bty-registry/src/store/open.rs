@@ -14,11 +14,14 @@ use rusqlite_migration::{M, Migrations};
 /// `bty1`, so that file(1) and we know the file for what it is.
 const APPLICATION_ID: i32 = 0x6274_7931;
 /// Landed migrations are never edited; a change is a new one.
-const STEPS: &[M<'static>] =
-    &[M::up(include_str!("schema_0001.sql")), M::up(include_str!("schema_0002.sql"))];
+const STEPS: &[M<'static>] = &[
+    M::up(include_str!("schema_0001.sql")),
+    M::up(include_str!("schema_0002.sql")),
+    M::up(include_str!("schema_0003.sql")),
+];
 const MIGRATIONS: Migrations<'static> = Migrations::from_slice(STEPS);
 /// How many there are.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 /// How long a connection waits for another's lock. Only a backup tool beside us would hold one for long.
 const BUSY: Duration = Duration::from_secs(5);
 

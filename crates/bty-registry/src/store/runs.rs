@@ -16,7 +16,7 @@ use crate::record::{FlashRecord, Run, RunFailure, Step};
 /// What [`run`] reads, in its order.
 const SELECT: &str = "SELECT id, mac, boot_id, action, generation, state, image_id, image, disk_selector, disk, started_at, \
      ended_at, heard_at, check_ins, percent, failure_reason, failure_message, agent_log, kernel_log, proved_id, \
-     fetched_bytes, written_bytes, zeroed_bytes, elapsed_ms, revision FROM runs";
+     fetched_bytes, written_bytes, zeroed_bytes, elapsed_ms, next_boot, revision FROM runs";
 
 impl Snapshot<'_> {
     /// The run with this id.
@@ -116,15 +116,15 @@ impl Transaction<'_> {
             .prepare_cached(
                 "INSERT INTO runs (id, mac, boot_id, action, generation, state, image_id, image, disk_selector, disk, \
                  started_at, ended_at, heard_at, check_ins, percent, failure_reason, failure_message, agent_log, \
-                 kernel_log, proved_id, fetched_bytes, written_bytes, zeroed_bytes, elapsed_ms, revision) \
+                 kernel_log, proved_id, fetched_bytes, written_bytes, zeroed_bytes, elapsed_ms, next_boot, revision) \
                  VALUES (:id, :mac, :boot_id, :action, :generation, :state, :image_id, :image, :disk_selector, :disk, \
                  :started_at, :ended_at, :heard_at, :check_ins, :percent, :failure_reason, :failure_message, :agent_log, \
-                 :kernel_log, :proved_id, :fetched, :written, :zeroed, :elapsed, :revision) \
+                 :kernel_log, :proved_id, :fetched, :written, :zeroed, :elapsed, :next_boot, :revision) \
                  ON CONFLICT (id) DO UPDATE SET state = :state, disk = :disk, ended_at = :ended_at, heard_at = :heard_at, \
                  check_ins = :check_ins, percent = :percent, failure_reason = :failure_reason, \
                  failure_message = :failure_message, agent_log = :agent_log, kernel_log = :kernel_log, \
                  proved_id = :proved_id, fetched_bytes = :fetched, written_bytes = :written, zeroed_bytes = :zeroed, \
-                 elapsed_ms = :elapsed, revision = :revision",
+                 elapsed_ms = :elapsed, next_boot = :next_boot, revision = :revision",
             )
             .doing("writing a run")?;
         statement
@@ -153,6 +153,9 @@ impl Transaction<'_> {
                 ":written": integer(record.map_or(0, |record| record.written_bytes)),
                 ":zeroed": integer(record.map_or(0, |record| record.zeroed_bytes)),
                 ":elapsed": integer(record.map_or(0, |record| record.elapsed_ms)),
+                ":next_boot": record
+                    .and_then(|record| record.next_boot.as_ref())
+                    .map(prost::Message::encode_to_vec),
                 ":revision": integer(revision),
             })
             .doing("writing a run")?;
@@ -224,12 +227,14 @@ fn record(columns: &mut Columns<'_, '_>) -> rusqlite::Result<Option<FlashRecord>
     let proved_id = columns.maybe_parsed("an image id")?;
     let (fetched_bytes, written_bytes) = (columns.count()?, columns.count()?);
     let (zeroed_bytes, elapsed_ms) = (columns.count()?, columns.count()?);
+    let next_boot = columns.maybe_message()?;
     Ok(proved_id.map(|proved_id| FlashRecord {
         proved_id,
         fetched_bytes,
         written_bytes,
         zeroed_bytes,
         elapsed_ms,
+        next_boot,
     }))
 }
 

@@ -6,7 +6,7 @@ use bty_api::{
     registry::v1::Contact,
     types::v1::{Action, Hardware, Stage},
 };
-use bty_types::{DiskSelector, ImageSelector, MacAddr};
+use bty_types::{BootEntry, DiskSelector, ImageSelector, MacAddr};
 use uuid::Uuid;
 
 use super::{
@@ -56,6 +56,8 @@ pub(crate) enum Plan {
         image_name: ImageSelector,
         /// The disk.
         disk: DiskSelector,
+        /// What to do to the firmware's boot entries afterwards.
+        boot_entry: BootEntry,
     },
     /// Nothing more: the hardware is on record.
     Inventory {
@@ -233,6 +235,7 @@ fn work(
         }
         _ => None,
     };
+    let boot_entry = machine.intent.boot_entry.unwrap_or_else(|| transaction.rules().boot_entry);
     let run = match going_on(
         transaction,
         &machine,
@@ -244,7 +247,7 @@ fn work(
     };
     Ok(match assigned {
         Some((image, image_name, disk)) => {
-            Plan::Flash { run_id: run.id, image: Box::new(image), image_name, disk }
+            Plan::Flash { run_id: run.id, image: Box::new(image), image_name, disk, boot_entry }
         }
         None => Plan::Inventory { run_id: run.id },
     })

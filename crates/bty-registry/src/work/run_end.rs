@@ -1,7 +1,8 @@
 //! The end of a run, and what it means for its machine.
 
-use bty_api::types::v1::Stage;
+use bty_api::{registry::v1::NextBoot, types::v1::Stage};
 
+use super::contact::printable;
 use crate::{
     problem::Problem,
     record::{Failure, FlashRecord, Flashed, Machine, NewEvent, Run, RunFailure, RunState},
@@ -47,9 +48,11 @@ pub(super) fn end(
     run.failure = None;
     let (kind, message) = match ended {
         Ended::Flashed(record) => {
+            let next = record.next_boot.as_ref().map(told_firmware).unwrap_or_default();
+            let message = format!("flashed and proved {}{next}", record.proved_id);
             run.record = Some(record);
             run.state = RunState::Succeeded;
-            ("run.succeeded", format!("flashed and proved {}", record.proved_id))
+            ("run.succeeded", message)
         }
         Ended::Inventoried => {
             run.state = RunState::Succeeded;
@@ -87,6 +90,20 @@ pub(super) fn end(
     Ok(())
 }
 
+/// How the firmware was told to boot the disk, in words.
+fn told_firmware(next: &NextBoot) -> String {
+    let entry = if next.is_next {
+        format!("; its firmware boots {} of the disk next ({})", next.loader, next.entry)
+    } else {
+        String::new()
+    };
+    let warning = match next.warning.as_str() {
+        "" => String::new(),
+        warning => format!("; its boot entries: {warning}"),
+    };
+    printable(&(entry + &warning))
+}
+
 /// What the end of the run makes of its machine.
 fn after(mut machine: Machine, run: &Run) -> Machine {
     let generation = machine.intent.generation;
@@ -98,9 +115,11 @@ fn after(mut machine: Machine, run: &Run) -> Machine {
     match (&run.failure, run.state) {
         (None, RunState::Succeeded) => {
             observed.finished_generation = observed.finished_generation.max(run.generation);
-            if let Some(record) = run.record {
+            if let Some(record) = &run.record {
                 observed.flashed = run.ended_at.map(|at| Flashed { image: record.proved_id, at });
-                observed.disk_turn_at = None;
+                // The restart boots the disk without asking: that is its turn.
+                let is_next = record.next_boot.as_ref().is_some_and(|next| next.is_next);
+                observed.disk_turn_at = run.ended_at.filter(|_| is_next);
             }
             if serves_now {
                 observed.attempts = 0;

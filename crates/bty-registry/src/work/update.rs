@@ -1,6 +1,6 @@
 //! What an operator does to a machine.
 
-use bty_types::{BootChain, DiskSelector, ImageSelector, MacAddr, Policy};
+use bty_types::{BootChain, BootEntry, DiskSelector, ImageSelector, MacAddr, Policy};
 
 use crate::{
     problem::Problem,
@@ -21,6 +21,8 @@ pub(crate) struct Update {
     pub disk: Edit<DiskSelector>,
     /// The boot chain.
     pub chain: Edit<BootChain>,
+    /// What becomes of its firmware's boot entries.
+    pub boot_entry: Edit<BootEntry>,
     /// Begin a new generation even where nothing else changes.
     pub rearm: bool,
     /// Forget what was learned of how it boots.
@@ -122,6 +124,10 @@ fn apply(machine: &mut Machine, update: Update, made: bool) -> Vec<String> {
     if let Some(chain) = update.chain.change(intent.chain.as_ref()) {
         words.push(format!("chain {}", told(chain.map(|chain| chain.to_string()))));
         intent.chain = chain;
+    }
+    if let Some(entry) = update.boot_entry.change(intent.boot_entry.as_ref()) {
+        words.push(format!("boot entry {}", told(entry.map(|entry| entry.to_string()))));
+        intent.boot_entry = entry;
     }
     let before = words.len();
     if let Some(policy) = update.policy.filter(|policy| *policy != intent.policy) {

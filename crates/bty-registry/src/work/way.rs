@@ -21,6 +21,9 @@ pub(crate) const PROGRAM_SILENT: Duration = Duration::from_mins(3);
 const REFUSED_WITHIN: Duration = Duration::from_secs(20);
 /// A machine that was sent to its disk and is back so soon has not booted it: its firmware went on, without a self-test between.
 const BACK_WITHIN: Duration = Duration::from_secs(20);
+/// A machine that its firmware was to send to the disk at a restart, and that is back so soon, may not have booted it: a server's
+/// self-test takes up to four minutes. Or its system has restarted it at once.
+const RESTARTED_WITHIN: Duration = Duration::from_mins(5);
 /// Returns after which the other way to the disk is tried.
 const RETURNS_UNTIL_OTHER_EXIT: u32 = 2;
 
@@ -53,6 +56,7 @@ pub(super) fn learn(
         }
         (Stage::BootProgram, Stage::Firmware) => give_up_program(machine, chain, since, at),
         (Stage::Local, _) => back_from_disk(machine, contact, since),
+        (Stage::Finished, _) => back_from_restart(machine, since),
         _ => None,
     }
 }
@@ -148,6 +152,30 @@ fn back_from_disk(machine: &mut Machine, contact: &Contact, since: Duration) -> 
     })
 }
 
+/// Back after a flash whose agent had told the firmware to boot the disk. That alone proves nothing, so the ways stay; `decide`
+/// sends the machine to its disk before it holds it.
+fn back_from_restart(machine: &mut Machine, since: Duration) -> Option<Lesson> {
+    let observed = &mut machine.observed;
+    // The turn began with the end of the run; where it did not, the machine was to come back.
+    if observed.disk_turn_at.is_none() || observed.disk_turn_at != observed.stage_at {
+        return None;
+    }
+    if since >= RESTARTED_WITHIN {
+        observed.returns = 0;
+        return None;
+    }
+    observed.returns = observed.returns.saturating_add(1);
+    Some(Lesson {
+        kind: "boot.returned",
+        message: format!(
+            "it is back {} s after its firmware was told to boot the disk, {} in a row: its disk does not boot, or its system \
+             has restarted it",
+            since.as_secs(),
+            times(observed.returns)
+        ),
+    })
+}
+
 fn times(count: u32) -> String {
     if count == 1 { "once".to_owned() } else { format!("{count} times") }
 }
@@ -236,6 +264,44 @@ mod tests {
         assert_eq!(hears(&mut back, Stage::Firmware, BootPath::Pxe, 100), None);
         assert_eq!(back.observed.returns, 0, "its disk has booted");
         assert!(back.observed.way.other_exit, "what worked stays");
+    }
+
+    fn flashed(disk_turn: Option<u64>) -> Machine {
+        let mut machine = machine(Stage::Finished);
+        machine.observed.disk_turn_at = disk_turn.map(at);
+        machine
+    }
+
+    #[test]
+    fn a_machine_that_is_back_from_the_disk_that_its_firmware_was_to_boot_is_noticed() {
+        let mut back = flashed(Some(0));
+        let lesson = hears(&mut back, Stage::Firmware, BootPath::Pxe, 299).unwrap();
+        assert_eq!(lesson.kind, "boot.returned");
+        assert!(lesson.message.contains("back 299 s after its firmware"), "{lesson:?}");
+        assert_eq!((back.observed.returns, back.observed.way.other_exit), (1, false));
+        back.observed.returns = 1;
+        back.reached(Stage::Finished, at(300));
+        back.observed.disk_turn_at = Some(at(300));
+        hears(&mut back, Stage::Ipxe, BootPath::Http, 340).unwrap();
+        assert_eq!((back.observed.returns, back.observed.way.other_exit), (2, false));
+    }
+
+    #[test]
+    fn a_system_that_ran_for_a_while_has_booted() {
+        let mut ran = flashed(Some(0));
+        ran.observed.returns = 2;
+        assert_eq!(hears(&mut ran, Stage::Firmware, BootPath::Pxe, 300), None);
+        assert_eq!(ran.observed.returns, 0);
+    }
+
+    #[test]
+    fn a_machine_that_was_to_come_back_is_no_return() {
+        // Its firmware was told nothing, or told at an earlier flash and it has reported its hardware since.
+        for disk_turn in [None, Some(100)] {
+            let mut machine = flashed(disk_turn);
+            assert_eq!(hears(&mut machine, Stage::Firmware, BootPath::Pxe, 5), None);
+            assert_eq!(machine.observed.returns, 0);
+        }
     }
 
     #[test]

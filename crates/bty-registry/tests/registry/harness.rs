@@ -194,6 +194,7 @@ impl Registry {
             ("policy", intent.policy != 0),
             ("image", !intent.image.is_empty()),
             ("disk", !intent.disk.is_empty()),
+            ("boot_entry", intent.boot_entry != 0),
         ];
         let paths =
             fields.iter().filter(|(_, given)| *given).map(|(name, _)| (*name).to_owned()).collect();
@@ -214,6 +215,30 @@ impl Registry {
             ..UpdateMachineRequest::default()
         };
         self.machines().update_machine(request).await.unwrap();
+    }
+
+    pub(crate) async fn reset_way(&self, called: &str) {
+        let request = UpdateMachineRequest {
+            machine: called.into(),
+            reset_way: true,
+            ..UpdateMachineRequest::default()
+        };
+        self.machines().update_machine(request).await.unwrap();
+    }
+
+    /// The firmware asks the network, as bty-dhcp sees it.
+    pub(crate) async fn firmware(&mut self, mac: &str) {
+        self.sequence += 1;
+        let contact = Contact {
+            mac: mac.into(),
+            sequence: self.sequence,
+            stage: Stage::Firmware.into(),
+            path: BootPath::Pxe.into(),
+            ..Contact::default()
+        };
+        let request =
+            ReportContactsRequest { reporter: "bty-httpd/1".into(), contacts: vec![contact] };
+        self.boots().report_contacts(request).await.unwrap();
     }
 
     /// A power-on is given a boot script, as bty-httpd does it: what the machine is told.

@@ -4,6 +4,7 @@
 
 mod access;
 mod agent;
+mod boot_entry;
 mod durability;
 mod harness;
 mod images;

@@ -42,6 +42,35 @@ pub fn ipxe_arm64(ipxe: &Path, folder: &Path) -> Result<PathBuf> {
     Ok(image)
 }
 
+/// The line that [`ipxe_x64`] prints where its vendor's loader was started.
+pub const VENDOR_BANNER: &str = "bty-lab image by the vendor's loader";
+/// The line that it prints where the loader was started that firmware finds by itself.
+pub const REMOVABLE_BANNER: &str = "bty-lab image by the removable medium's loader";
+
+/// An image that 64-bit x86 UEFI starts, with two loaders: a vendor's, which firmware has to be told of, and the one where it looks by
+/// itself, a copy of `removable`. Both are to be this iPXE, or nothing that runs. Written to `folder`.
+pub fn ipxe_x64(ipxe: &Path, removable: Option<&Path>, folder: &Path) -> Result<PathBuf> {
+    packages::ensure(packages::IMAGES)?;
+    let image = folder.join("x64.raw");
+    let script = |name: &str, banner: &str| {
+        let script = folder.join(name);
+        let text = format!("#!ipxe\n:again\necho {banner}\nsleep 1\ngoto again\n");
+        fs::write(&script, text).context("writing a script of the image").map(|()| script)
+    };
+    let by_vendor = script("vendor.ipxe", VENDOR_BANNER)?;
+    let by_itself = script("removable.ipxe", REMOVABLE_BANNER)?;
+    let mut files = vec![(&*by_itself, "autoexec.ipxe")];
+    files.extend(removable.map(|removable| (removable, "BOOTX64.EFI")));
+    layout::write_esp_only(&files, &image, folder)?;
+    let partition = format!("{}@@{}", image.display(), layout::ESP_START);
+    Program::new("mmd").args(["-i", &partition, "::EFI/debian"]).run()?;
+    for (from, name) in [(ipxe, "grubx64.efi"), (&by_vendor, "autoexec.ipxe")] {
+        let to = format!("::EFI/debian/{name}");
+        Program::new("mcopy").args(["-i", &partition]).arg(from).arg(to).run()?;
+    }
+    Ok(image)
+}
+
 /// Whether a screen is memtest86+'s: mostly its blue, which neither firmware paints.
 pub fn shows_memtest(screen: &Screenshot) -> bool {
     let is_blue = |[red, green, blue]: [u8; 3]| blue > 0x80 && red < 0x40 && green < 0x40;

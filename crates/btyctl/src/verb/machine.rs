@@ -8,7 +8,10 @@ use bty_api::{
         ListMachinesRequest, ListMachinesResponse, Machine as Known, MachineIntent,
         UpdateMachineRequest, machine_service_client::MachineServiceClient,
     },
-    types::v1::{BootChain as WireChain, BootWay, Disk, Hardware, Policy as WirePolicy},
+    types::v1::{
+        BootChain as WireChain, BootEntry as WireEntry, BootWay, Disk, Hardware,
+        Policy as WirePolicy,
+    },
 };
 use bty_types::ErrorKind;
 use prost_types::FieldMask;
@@ -87,9 +90,13 @@ fn request(set: Set) -> Result<UpdateMachineRequest, Failure> {
         paths.push("chain".to_owned());
         intent.chain = chain.0.map(WireChain::from).unwrap_or_default().into();
     }
+    if let Some(entry) = set.boot_entry {
+        paths.push("boot_entry".to_owned());
+        intent.boot_entry = entry.0.map(WireEntry::from).unwrap_or_default().into();
+    }
     if paths.is_empty() && !set.rearm && !set.reset_way {
         return Err(Failure::new(ErrorKind::InvalidInput, "nothing to set")
-            .hint("give any of --image, --disk, --policy, --name, --chain, --rearm, --reset-way"));
+            .hint("give any of --image, --disk, --policy, --name, --chain, --boot-entry, --rearm, --reset-way"));
     }
     Ok(UpdateMachineRequest {
         machine: set.machine,
@@ -146,11 +153,20 @@ fn show(machine: &Known) -> String {
         ("last seen", time(observed.last_seen.as_ref())),
         ("address", observed.address.clone()),
         ("boots by", way(observed.way.unwrap_or_default())),
+        ("boot entry", boot_entry(intent.boot_entry())),
         ("last run", observed.run_id.clone()),
     ]);
     match &observed.hardware {
         None => head,
         Some(hardware) => head + &hardware_facts(hardware),
+    }
+}
+
+/// What becomes of its boot entries, where that isn't the registry's default.
+fn boot_entry(wish: WireEntry) -> String {
+    match wish {
+        WireEntry::Unspecified => String::new(),
+        told => word(told.as_str_name(), "BOOT_ENTRY_"),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use bty_api::registry::v1::{
-    GetRunRequest, ListRunsRequest, Run as Known, RunState, RunStep, WatchRunsRequest,
+    GetRunRequest, ListRunsRequest, NextBoot, Run as Known, RunState, RunStep, WatchRunsRequest,
     run_service_client::RunServiceClient,
 };
 use bty_types::ErrorKind;
@@ -158,6 +158,9 @@ fn show(run: &Known) -> String {
         ("ended", time(run.ended_at.as_ref())),
         ("proved", record.proved_id.clone()),
         ("moved", moved),
+        ("boots next", next_boot(record.next_boot.as_ref())),
+        ("boot order", boot_order(record.next_boot.as_ref())),
+        ("warning", record.next_boot.as_ref().map(|next| next.warning.clone()).unwrap_or_default()),
         (
             "failure",
             if failure.reason.is_empty() {
@@ -182,6 +185,25 @@ fn show(run: &Known) -> String {
         }
     }
     text
+}
+
+/// What the firmware was told to boot next.
+fn next_boot(next: Option<&NextBoot>) -> String {
+    let Some(next) = next.filter(|next| !next.entry.is_empty()) else { return String::new() };
+    let written = if next.written { "written now" } else { "was there" };
+    let told = if next.is_next { "" } else { ", but the firmware was not told" };
+    format!("{} ({}, {written}){told}", next.entry, next.loader)
+}
+
+/// The firmware's boot order, and what became of it.
+fn boot_order(next: Option<&NextBoot>) -> String {
+    match next {
+        Some(next) if !next.new_order.is_empty() => {
+            format!("{} (was {})", next.new_order, next.order)
+        }
+        Some(next) if !next.order.is_empty() => format!("{} (left alone)", next.order),
+        _ => String::new(),
+    }
 }
 
 fn took(step: &RunStep) -> String {
