@@ -9,6 +9,7 @@ pub mod conditions;
 pub mod range;
 mod served;
 
+pub(crate) use body::FilePart;
 pub(crate) use served::{Folder, serve};
 
 #[cfg(test)]
