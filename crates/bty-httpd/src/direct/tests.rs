@@ -340,6 +340,50 @@ async fn a_thousand_clients_that_take_nothing_cost_little_memory() {
     assert!(last.read(LARGE_BYTES).await.iter().all(|&byte| byte == 0));
 }
 
+#[tokio::test]
+async fn little_is_under_way_to_ipxe() {
+    let server = Server::start().await;
+    server.write_large("a");
+    let mut under_way = Vec::new();
+    for agent in ["iPXE/1.21.1+", "curl/8.14.1"] {
+        let mut client = server.connect().await;
+        client.send("GET", "a", &format!("User-Agent: {agent}\r\n")).await;
+        let head = client.head().await;
+        client.read(PIECE_BYTES as u64).await;
+        under_way.push(settled_queue(&client).await);
+        client.read(head.length() - PIECE_BYTES as u64).await;
+    }
+    let [ipxe, curl] = under_way[..] else { panic!("two clients") };
+    assert!(ipxe <= 2 * 64 * 1024, "{ipxe} bytes are under way to iPXE");
+    assert!(curl > ipxe, "{curl} bytes are under way to a client with much memory");
+}
+
+/// Bytes that the server has given to the kernel and the client has no place for, when that doesn't change any more.
+async fn settled_queue(client: &Client) -> u64 {
+    let port = client.stream.local_addr().unwrap().port();
+    let (mut last, mut looks) = (0, 0);
+    timeout(PATIENCE, async {
+        while looks < 20 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            let now = send_queue(port);
+            looks = if now == last && now > 0 { looks + 1 } else { 0 };
+            last = now;
+        }
+    })
+    .await
+    .expect("a queue that fills");
+    last
+}
+
+/// The queue of the socket whose other end has this port (`tx_queue` of proc(5)'s /proc/net/tcp).
+fn send_queue(port: u16) -> u64 {
+    let sockets = fs::read_to_string("/proc/net/tcp").unwrap();
+    let rows = sockets.lines().map(|row| row.split_whitespace().collect::<Vec<_>>());
+    let mut ours = rows.filter(|row| row[2].ends_with(&format!(":{port:04X}")) && row[3] == "01");
+    let queues = ours.next().expect("the server's socket")[4];
+    u64::from_str_radix(queues.split(':').next().unwrap(), 16).unwrap()
+}
+
 fn resident_bytes() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
