@@ -41,6 +41,9 @@ enum Verb {
     /// Fetch a file by TFTP, for the benchmark
     #[command(hide = true)]
     TftpLoad(bench::tftp_load::LoadArgs),
+    /// Fetch a file by HTTP, for the benchmark
+    #[command(hide = true)]
+    HttpLoad(bench::http_load::LoadArgs),
     /// Check the rules that a compiler doesn't know.
     Tidy,
     /// Generate the Rust code of the gRPC contract from proto/.
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Verb::Bench(args) => bench::run(&args),
         Verb::Fuzz(args) => fuzz::run(&args),
         Verb::TftpLoad(args) => bench::tftp_load::run(&args),
+        Verb::HttpLoad(args) => bench::http_load::run(&args),
         Verb::Tidy => tidy::check(),
         Verb::Codegen => codegen::write(),
         Verb::Install(args) => install::run(&args),

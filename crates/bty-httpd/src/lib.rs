@@ -7,6 +7,7 @@
 mod agents;
 pub mod boot;
 mod certificate;
+mod direct;
 pub mod files;
 mod machines;
 mod metrics;

@@ -11,7 +11,7 @@ use std::{
 
 use axum::{Router, body::Body};
 use bty_service::{Context, RunError};
-use http::{Request, header};
+use http::{Request, Response, Version, header};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -29,7 +29,12 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use crate::{places::Places, settings::Settings};
+use crate::{
+    direct::{DirectBody, DirectStream, Pieces},
+    files::FilePart,
+    places::Places,
+    settings::Settings,
+};
 
 /// How long a client may take to send a request's head, or to begin TLS.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -123,7 +128,8 @@ pub(crate) fn serve(
     });
 }
 
-async fn session(
+/// Serves one connection until its client or a shutdown ends it.
+pub(crate) async fn session(
     stream: TcpStream,
     peer: SocketAddr,
     tls: Option<TlsAcceptor>,
@@ -145,11 +151,13 @@ async fn session(
                     });
                 }
             };
-            http(stream, connection, router, shutdown, look).await
+            let pieces = Pieces::default();
+            let stream = DirectStream::new(stream, pieces.clone());
+            http(stream, connection, router, shutdown, look, Some(pieces)).await
         }
         Some(tls) => {
             let stream = timeout(HEAD_TIMEOUT, tls.accept(stream)).await??;
-            http(stream, connection, router, shutdown, |_| ()).await
+            http(stream, connection, router, shutdown, |_| (), None).await
         }
     }
 }
@@ -160,6 +168,7 @@ async fn http<S>(
     router: Router,
     shutdown: CancellationToken,
     look: impl Fn(&Request<Incoming>) + Send + Sync,
+    pieces: Option<Pieces>,
 ) -> Result<(), RunError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -176,7 +185,10 @@ where
     let service = service_fn(move |mut request: Request<Incoming>| {
         look(&request);
         request.extensions_mut().insert(connection);
-        router.clone().oneshot(request.map(Body::new))
+        // HTTP/2 cuts bodies into frames of its own, with other streams' between them.
+        let pieces = pieces.clone().filter(|_| request.version() != Version::HTTP_2);
+        let answered = router.clone().oneshot(request.map(Body::new));
+        async move { answered.await.map(|response| direct(response, pieces)) }
     });
     let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), service));
     tokio::select! {
@@ -185,5 +197,13 @@ where
             serving.as_mut().graceful_shutdown();
             serving.await
         }
+    }
+}
+
+/// The response, with a file's part sent by the connection with these pieces, where there are any.
+fn direct(mut response: Response<Body>, pieces: Option<Pieces>) -> Response<Body> {
+    match (response.extensions_mut().remove::<FilePart>(), pieces) {
+        (Some(part), Some(pieces)) => response.map(|_| Body::new(DirectBody::new(part, pieces))),
+        _ => response,
     }
 }

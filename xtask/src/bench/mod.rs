@@ -4,8 +4,11 @@
 
 mod boot_scripts;
 mod first_byte;
+mod http;
+pub(crate) mod http_load;
 mod nginx;
 mod power_on;
+mod process;
 mod reference;
 mod tftp;
 pub(crate) mod tftp_load;
@@ -34,16 +37,20 @@ pub(crate) struct BenchArgs {
     output: Output,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum What {
-    /// Boot scripts beside nginx, and the way to the first byte written
-    /// beside a flasher of busybox, zstd and dd.
+    /// Boot scripts beside nginx, the way to the first byte written beside
+    /// a flasher of busybox, zstd and dd, and HTTP and TFTP as below.
     Netboot,
     /// The way from power-on to the first byte alone, for each firmware,
     /// beside dnsmasq, nginx and that flasher.
     PowerOn,
     /// TFTP alone, beside atftpd and dnsmasq.
     Tftp,
+    /// Files over HTTP alone, beside nginx.
+    Http,
+    /// Boot scripts alone, beside nginx.
+    Scripts,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -70,23 +77,27 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
     let shell = Shell::new()?;
     shell.change_dir(workspace::root());
     let binaries = build::programs(&shell)?;
-    let live = build::live(&shell, &[Cpu::X64])?;
+    let boots = matches!(args.what, What::Netboot | What::PowerOn);
+    let live = boots.then(|| build::live(&shell, &[Cpu::X64])).transpose()?;
     if bty_testkit::require_root().is_err() {
         return build::again_as_root();
     }
-    let figures = match args.what {
-        What::Netboot => [
-            vec![
-                boot_scripts::measure(&binaries, &live, args.runs)?,
-                first_byte::measure(&shell, &binaries, &live, args.runs)?,
-            ],
-            power_on::measure(&shell, &binaries, &live, args.runs)?,
-            tftp::measure(&binaries, args.runs)?,
-        ]
-        .concat(),
-        What::PowerOn => power_on::measure(&shell, &binaries, &live, args.runs)?,
-        What::Tftp => tftp::measure(&binaries, args.runs)?,
-    };
+    let mut figures = Vec::new();
+    if matches!(args.what, What::Netboot | What::Scripts) {
+        figures.extend(boot_scripts::measure(&binaries, args.runs)?);
+    }
+    if let Some(live) = &live {
+        if args.what == What::Netboot {
+            figures.push(first_byte::measure(&shell, &binaries, live, args.runs)?);
+        }
+        figures.extend(power_on::measure(&shell, &binaries, live, args.runs)?);
+    }
+    if matches!(args.what, What::Netboot | What::Http) {
+        figures.extend(http::measure(&binaries, args.runs)?);
+    }
+    if matches!(args.what, What::Netboot | What::Tftp) {
+        figures.extend(tftp::measure(&binaries, args.runs)?);
+    }
     match args.output {
         Output::Json => println!("{}", serde_json::to_string_pretty(&figures)?),
         Output::Table => figures.iter().for_each(|figure| {

@@ -9,7 +9,7 @@ use bty_testkit::{
     appliance::{Appliance, ApplianceSpec, DhcpMode},
 };
 
-use super::{Figure, median};
+use super::{Figure, median, process::cpu_seconds};
 
 const MOST_BYTES: usize = 64 << 20;
 const SERVER_CORE: &str = "0";
@@ -227,18 +227,4 @@ fn one(client: &Host, server: &Server, cell: &Cell) -> Result<(f64, f64)> {
     std::thread::sleep(std::time::Duration::from_millis(100));
     let megabytes = f64::from(u32::try_from(bytes / 1000)?) / 1e3;
     Ok((megabytes / seconds, (cpu_seconds(server.pid)? - before) / (megabytes / 1e3)))
-}
-
-/// User and system time of a process and of the children that it has waited for (proc(5), fields 14 to 17 of `stat`).
-fn cpu_seconds(pid: u32) -> Result<f64> {
-    let stat =
-        fs::read_to_string(format!("/proc/{pid}/stat")).context("reading a server's times")?;
-    let after_name = stat.rsplit(')').next().unwrap_or_default();
-    let ticks: f64 = after_name
-        .split_whitespace()
-        .skip(11)
-        .take(4)
-        .filter_map(|field| field.parse::<f64>().ok())
-        .sum();
-    Ok(ticks / 100.0)
 }

@@ -1,4 +1,6 @@
 //! A part of a file as the body of a response: large reads, off the runtime, one ahead of the network.
+//!
+//! It goes over every connection. Most take the [`FilePart`] instead and need no copy; see [`crate::direct`].
 
 use std::{
     fs::File,
@@ -17,11 +19,16 @@ use tokio::task::{JoinHandle, spawn_blocking};
 /// Bytes in one read. One chunk is being sent while the next is read, so a response holds two of them at most.
 pub(super) const CHUNK_BYTES: u64 = 1 << 20;
 
-/// A part of a file.
+/// A part of a file. Also an extension of the response whose body it is.
+#[derive(Debug, Clone)]
+pub(crate) struct FilePart {
+    pub(crate) file: Arc<File>,
+    pub(crate) bytes: Range<u64>,
+}
+
+/// A part of a file, read.
 pub(super) struct FileBody {
     file: Arc<File>,
-    /// What has been read and not yet given away.
-    ready: Option<Bytes>,
     reading: Option<JoinHandle<io::Result<Bytes>>>,
     /// What has not been asked for.
     unread: Range<u64>,
@@ -30,13 +37,10 @@ pub(super) struct FileBody {
 }
 
 impl FileBody {
-    /// The body of these bytes; reads the first of them now, so it is called off the runtime.
-    pub(super) fn open(file: File, bytes: Range<u64>) -> io::Result<Self> {
-        let first = first_chunk(&bytes);
-        let ready = read(&file, &first)?;
-        let unread = first.end..bytes.end;
-        let left = bytes.end - bytes.start;
-        Ok(Self { file: Arc::new(file), ready: Some(ready), reading: None, unread, left })
+    /// The body of this part. Nothing is read before it is asked for.
+    pub(super) fn new(part: FilePart) -> Self {
+        let left = part.bytes.end - part.bytes.start;
+        Self { file: part.file, reading: None, unread: part.bytes, left }
     }
 
     fn read_ahead(&mut self) {
@@ -80,17 +84,13 @@ impl Body for FileBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        let chunk = match (self.ready.take(), self.reading.as_mut()) {
-            (Some(chunk), _) => Ok(chunk),
-            (None, Some(reading)) => {
-                let read = ready!(Pin::new(reading).poll(context));
-                self.reading = None;
-                read.unwrap_or_else(|stopped| Err(io::Error::other(stopped)))
-            }
-            (None, None) => return Poll::Ready(None),
-        };
-        let chunk = match chunk {
-            Ok(chunk) if chunk.is_empty() => return Poll::Ready(None),
+        if self.reading.is_none() {
+            self.read_ahead();
+        }
+        let Some(reading) = self.reading.as_mut() else { return Poll::Ready(None) };
+        let read = ready!(Pin::new(reading).poll(context));
+        self.reading = None;
+        let chunk = match read.unwrap_or_else(|stopped| Err(io::Error::other(stopped))) {
             Ok(chunk) => chunk,
             Err(problem) => return Poll::Ready(Some(Err(problem))),
         };

@@ -2,9 +2,9 @@
 
 use std::{
     collections::VecDeque,
-    fs::File,
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -16,9 +16,12 @@ use axum::{
 use bty_service::open_beneath;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::spawn_blocking;
 
-use super::{body::FileBody, served::Folder};
+use super::{
+    body::{FileBody, FilePart},
+    served::Folder,
+};
 
 /// Answers a GET or HEAD with these files of the folder, in order; `None` where one of them is not there. No ranges and no validators:
 /// who asks for it has nothing of it.
@@ -32,13 +35,13 @@ pub(crate) async fn serve_joined(
     }
     let (folder, is_head) = (folder.clone(), method == Method::HEAD);
     let opened = spawn_blocking(move || open_all(&folder, &paths)).await;
-    let files = opened.unwrap_or_else(|stopped| Err(io::Error::other(stopped)));
-    let files = files
+    let parts = opened.unwrap_or_else(|stopped| Err(io::Error::other(stopped)));
+    let parts = parts
         .inspect_err(
             |problem| tracing::error!(err = %problem, "a part of a live system could not be read"),
         )
         .ok()??;
-    let body = JoinedBody::new(files);
+    let body = JoinedBody::new(parts);
     Response::builder()
         .header(header::CONTENT_TYPE, "application/octet-stream")
         .header(header::CACHE_CONTROL, "no-cache, no-transform")
@@ -47,32 +50,32 @@ pub(crate) async fn serve_joined(
         .ok()
 }
 
-fn open_all(folder: &Folder, paths: &[String]) -> io::Result<Option<Vec<(File, u64)>>> {
-    let mut files = Vec::with_capacity(paths.len());
+fn open_all(folder: &Folder, paths: &[String]) -> io::Result<Option<VecDeque<FilePart>>> {
+    let mut parts = VecDeque::with_capacity(paths.len());
     for path in paths {
-        let Some(file) = open_beneath(folder.path(), path)? else {
+        let found = open_beneath(folder.path(), path)?;
+        let found = found.map(|file| file.metadata().map(|metadata| (file, metadata))).transpose()?;
+        let Some((file, metadata)) = found.filter(|(_, metadata)| metadata.is_file()) else {
             tracing::warn!(path, "a part of a live system is absent: the whole one is served");
             return Ok(None);
         };
-        let bytes = file.metadata()?.len();
-        files.push((file, bytes));
+        parts.push_back(FilePart { file: Arc::new(file), bytes: 0..metadata.len() });
     }
-    Ok(Some(files))
+    Ok(Some(parts))
 }
 
-/// The files that are left, the first of them being sent.
+/// The files that are left.
 struct JoinedBody {
-    files: VecDeque<(File, u64)>,
-    opening: Option<JoinHandle<io::Result<FileBody>>>,
     sending: Option<FileBody>,
+    waiting: VecDeque<FilePart>,
     /// Bytes not yet given away.
     left: u64,
 }
 
 impl JoinedBody {
-    fn new(files: Vec<(File, u64)>) -> Self {
-        let left = files.iter().map(|(_, bytes)| bytes).sum();
-        Self { files: files.into(), opening: None, sending: None, left }
+    fn new(parts: VecDeque<FilePart>) -> Self {
+        let left = parts.iter().map(|part| part.bytes.end - part.bytes.start).sum();
+        Self { sending: None, waiting: parts, left }
     }
 }
 
@@ -95,19 +98,9 @@ impl http_body::Body for JoinedBody {
                     }
                     problem => return Poll::Ready(problem),
                 }
-            } else if let Some(opening) = self.opening.as_mut() {
-                let opened = ready!(Pin::new(opening).poll(context));
-                self.opening = None;
-                match opened.unwrap_or_else(|stopped| Err(io::Error::other(stopped))) {
-                    Ok(body) => self.sending = Some(body),
-                    Err(problem) => return Poll::Ready(Some(Err(problem))),
-                }
-            } else if let Some((file, bytes)) = self.files.pop_front() {
-                // Its first bytes are read with it.
-                self.opening = Some(spawn_blocking(move || FileBody::open(file, 0..bytes)));
-            } else {
-                return Poll::Ready(None);
             }
+            let Some(next) = self.waiting.pop_front() else { return Poll::Ready(None) };
+            self.sending = Some(FileBody::new(next));
         }
     }
 

@@ -11,6 +11,7 @@ pub mod range;
 mod served;
 
 pub(crate) use joined::serve_joined;
+pub(crate) use body::FilePart;
 pub(crate) use served::{Folder, serve};
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::{
     io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -16,7 +17,7 @@ use bty_service::open_beneath;
 use tokio::task::spawn_blocking;
 
 use super::{
-    body::FileBody,
+    body::{FileBody, FilePart},
     conditions::{Conditions, Verdict, Version},
     range::Part,
 };
@@ -122,9 +123,12 @@ fn answer(folder: &Folder, path: &str, conditions: &Conditions) -> io::Result<Re
     let response = response
         .header(header::CONTENT_TYPE, content_type(Path::new(path)))
         .header(header::CONTENT_LENGTH, bytes.end - bytes.start);
-    let body =
-        if conditions.is_head() { Body::empty() } else { Body::new(FileBody::open(file, bytes)?) };
-    response.body(body).map_err(io::Error::other)
+    if conditions.is_head() {
+        return response.body(Body::empty()).map_err(io::Error::other);
+    }
+    let part = FilePart { file: Arc::new(file), bytes };
+    let response = response.extension(part.clone());
+    response.body(Body::new(FileBody::new(part))).map_err(io::Error::other)
 }
 
 /// A file that is replaced has another inode; one that is written to has another time. So equal tags are equal bytes.
