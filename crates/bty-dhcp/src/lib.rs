@@ -1,11 +1,12 @@
 //! DHCP for netboot: a proxy beside the LAN's own server, or a full server.
 //!
 //! [`engine`] decides, pure. Around it: `server` moves packets between the sockets and the engine, `interfaces` knows our own
-//! addresses, `journal` keeps leases on disk before they are told, `history` remembers what was answered and why, `log` writes it, `contacts`
+//! addresses, `tap` hears other servers and `beside` looks for them, `journal` keeps leases on disk before they are told, `history` remembers what was answered and why, `log` writes it, `contacts`
 //! tells the registry how far machines have come, `service` answers `btyctl`.
 
 pub mod engine;
 
+mod beside;
 mod contacts;
 mod history;
 mod interfaces;
@@ -15,6 +16,7 @@ mod metrics;
 mod server;
 mod service;
 mod settings;
+mod tap;
 
 use std::sync::Arc;
 

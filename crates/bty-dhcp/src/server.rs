@@ -4,10 +4,11 @@ use std::{
     io,
     net::{Ipv4Addr, SocketAddrV4},
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
+    time::{Duration, Instant, SystemTime},
 };
 
+use bty_api::{convert::timestamp, registry::v1::Contact};
 use bty_service::{
     BootLink, Context, RunError,
     datagram::{Arrival, DatagramSocket, Departure},
@@ -17,10 +18,11 @@ use tokio::{sync::mpsc, task::spawn_blocking, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    beside,
     contacts::Contacts,
     engine::{
         Directory, Engine, Exchange, Ingress, Knows, Lease, LeaseChange, MachineFacts, Mode,
-        Outcome, Recent, Reply, ServerPort, Silence, Verdict,
+        OtherServer, Outcome, Overheard, Probe, Reply, ServerPort, Servers, Silence, Verdict,
     },
     history::History,
     interfaces::Interfaces,
@@ -42,9 +44,8 @@ const MAX_FAILURES: u32 = 100;
 const WAITING_JOBS: usize = 1024;
 /// Changes that one write to disk takes together.
 const JOBS_AT_ONCE: usize = 256;
-/// Another server is warned of once in this time.
-const WARN_EVERY: Duration = Duration::from_hours(1);
-const SERVERS_REMEMBERED: usize = 64;
+/// How often leases are counted: some run out without a word.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
 /// The journal's name in the state folder.
 const JOURNAL: &str = "leases";
 
@@ -64,14 +65,15 @@ struct BindError {
 pub(crate) struct Shared {
     core: Mutex<Core>,
     directory: Directory,
-    mode: Mode,
     link: BootLink,
     counters: Counters,
     /// What was answered, and why.
     pub(crate) history: History,
     /// Where answers go that wait for the disk; only a full server has it.
     jobs: Option<mpsc::Sender<Job>>,
-    shutdown: CancellationToken,
+    /// Whether what other servers say is heard.
+    pub(crate) listening: AtomicBool,
+    pub(crate) shutdown: CancellationToken,
 }
 
 /// What changes with each packet.
@@ -80,7 +82,9 @@ struct Core {
     engine: Engine,
     interfaces: Interfaces,
     contacts: Contacts,
-    warned: Recent<Ipv4Addr, ()>,
+    servers: Servers,
+    /// Our own question, which comes back to us.
+    probe: Option<Probe>,
     log_lines: LogLines,
 }
 
@@ -113,15 +117,16 @@ pub(crate) fn start(
             engine,
             interfaces: Interfaces::new(settings.interfaces.clone()),
             contacts: Contacts::default(),
-            warned: Recent::new(SERVERS_REMEMBERED, WARN_EVERY),
+            servers: Servers::new(mode),
+            probe: None,
             log_lines: LogLines::default(),
         }),
         directory: settings.directory(),
-        mode,
         link: BootLink::start(context, reporter),
         counters: Counters::register(&mut context.metrics()),
         history: History::default(),
         jobs: journal.is_some().then_some(jobs),
+        listening: AtomicBool::new(false),
         shutdown: context.shutdown().clone(),
     });
     if let Some(journal) = journal {
@@ -130,7 +135,12 @@ pub(crate) fn start(
     for (port, name) in [(ServerPort::Dhcp, "dhcp"), (ServerPort::Pxe, "pxe")] {
         let given = context.sockets.take(name);
         if mode != Mode::Off {
-            listen(context, &shared, port, given)?;
+            let sockets = listen(context, &shared, port, given)?;
+            if port == ServerPort::Dhcp
+                && let Some(socket) = sockets.into_iter().next()
+            {
+                beside::start(context, &shared, socket);
+            }
         }
     }
     shared.count_leases();
@@ -161,26 +171,25 @@ fn listen(
     shared: &Arc<Shared>,
     port: ServerPort,
     given: Vec<std::os::fd::OwnedFd>,
-) -> Result<(), RunError> {
+) -> Result<Vec<Arc<DatagramSocket>>, RunError> {
     let mut sockets = Vec::new();
     for socket in given {
-        sockets.push(DatagramSocket::adopt(socket, ROOM_BYTES)?);
+        sockets.push(Arc::new(DatagramSocket::adopt(socket, ROOM_BYTES)?));
     }
     if sockets.is_empty() {
         let address = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port.number());
         // Another DHCP server on this host may have the port too, if it shares it.
         let bound = DatagramSocket::bind(address, true, ROOM_BYTES);
-        sockets.push(bound.map_err(|source| BindError { port, source })?);
+        sockets.push(Arc::new(bound.map_err(|source| BindError { port, source })?));
     }
     let name = match port {
         ServerPort::Dhcp => "port 67",
         ServerPort::Pxe => "port 4011",
     };
-    for socket in sockets {
+    for socket in &sockets {
         let heartbeat = context.heartbeat(name);
-        let shared = Arc::clone(shared);
+        let (shared, socket) = (Arc::clone(shared), Arc::clone(socket));
         context.spawn(name, async move {
-            let socket = Arc::new(socket);
             let mut buffer = [0; BUFFER_BYTES];
             let mut failures = 0;
             loop {
@@ -207,7 +216,7 @@ fn listen(
             }
         });
     }
-    Ok(())
+    Ok(sockets)
 }
 
 impl Knows for Shared {
@@ -230,7 +239,53 @@ impl Shared {
     }
 
     fn count_leases(&self) {
-        self.counters.leases.set(i64::try_from(self.leases().len()).unwrap_or(i64::MAX));
+        let count = self.lock().engine.count_leases(SystemTime::now());
+        self.counters.leases.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// The other servers that were heard lately.
+    pub(crate) fn servers(&self) -> Vec<OtherServer> {
+        self.lock().servers.list(SystemTime::now())
+    }
+
+    /// What to ask which servers there are, for each interface that is served: its index, our address there, and the question.
+    pub(crate) fn probes(&self, xid: u32) -> Vec<(u32, Ipv4Addr, Probe)> {
+        let mut core = self.lock();
+        let mut probes = Vec::new();
+        for (index, address, card) in core.interfaces.cards() {
+            let probe = Probe { mac: card, xid };
+            core.probe = Some(probe);
+            probes.push((index, address, probe));
+        }
+        probes
+    }
+
+    /// Takes up a packet that another server sent to somebody else.
+    pub(crate) fn overhear(&self, index: u32, mac: Option<MacAddr>, packet: &[u8]) {
+        let Some(heard) = Overheard::in_packet(packet) else { return };
+        let mut core = self.lock();
+        if let Some(interface) = core.interfaces.get(index).map(|one| Arc::clone(&one.name)) {
+            self.hear(&mut core, SystemTime::now(), &interface, mac, heard);
+        }
+    }
+
+    fn hear(
+        &self,
+        core: &mut Core,
+        now: SystemTime,
+        interface: &Arc<str>,
+        mac: Option<MacAddr>,
+        heard: Overheard,
+    ) {
+        if core.interfaces.own(heard.server).is_some() {
+            return;
+        }
+        let Some(news) = core.servers.hear(now, interface, mac, heard) else { return };
+        log::write_news(&news);
+        if news.is_new {
+            let at = Some(timestamp(now));
+            self.link.report(Contact { at, detail: news.message, ..Contact::default() });
+        }
     }
 
     async fn take(
@@ -270,7 +325,10 @@ impl Shared {
         datagram: &[u8],
     ) -> Option<Outcome> {
         let mut core = self.lock();
-        let Core { engine, interfaces, .. } = &mut *core;
+        let Core { engine, interfaces, probe, .. } = &mut *core;
+        if probe.is_some_and(|probe| probe.is(datagram)) {
+            return None;
+        }
         let interface = interfaces.get(arrival.interface)?.clone();
         let (address, prefix) = interfaces.own(arrival.to).or_else(|| {
             engine.address_to_serve_by(&interface.name, &interface.addresses).copied()
@@ -294,35 +352,12 @@ impl Shared {
         if let Some(contact) = contact {
             self.link.report(contact);
         }
-        if let Some(server) = self.rival(record)
-            && core.interfaces.own(server).is_none()
-            && core.warned.get(now, &server).is_none()
-        {
-            core.warned.put(now, server, ());
-            tracing::warn!(
-                iface = %record.interface,
-                peer = %server,
-                "another DHCP server answers here, and machines may take its word instead: {}",
-                record.verdict.reason()
-            );
+        if let Some(heard) = told_of(record) {
+            self.hear(&mut core, now, &record.interface, None, heard);
         }
         if is_new && core.log_lines.admit(now) {
             drop(core);
             log::write(record);
-        }
-    }
-
-    /// Another server that gets between a machine and us.
-    fn rival(&self, record: &Exchange) -> Option<Ipv4Addr> {
-        match record.verdict {
-            Verdict::Silent(Silence::ServerReply { server, ref boot_file }) => {
-                (self.mode == Mode::Full || !boot_file.is_empty()).then_some(server)
-            }
-            // Beside a proxy there is always another; beside a full server there must not be.
-            Verdict::Silent(Silence::OtherServer(server)) => {
-                (self.mode == Mode::Full).then_some(server)
-            }
-            _ => None,
         }
     }
 
@@ -340,16 +375,38 @@ impl Shared {
     }
 }
 
+/// Another server that a packet to our own port tells of.
+fn told_of(record: &Exchange) -> Option<Overheard> {
+    match &record.verdict {
+        Verdict::Silent(Silence::ServerReply(heard)) => Some(heard.clone()),
+        // A client says whose offer it took.
+        Verdict::Silent(Silence::OtherServer(server)) => Some(Overheard {
+            server: *server,
+            leases: true,
+            boots: false,
+            boot_file: String::new(),
+        }),
+        _ => None,
+    }
+}
+
 /// Writes changes of leases, and only then sends the answers that tell of them (RFC 2131 §3.1: a server commits, then answers).
 async fn keep_leases(
     shared: Arc<Shared>,
     mut journal: Journal,
     mut inbox: mpsc::Receiver<Job>,
 ) -> Result<(), RunError> {
+    let mut counted_at = Instant::now();
     loop {
+        if counted_at.elapsed() >= COUNT_EVERY {
+            counted_at = Instant::now();
+            shared.count_leases();
+        }
         let mut jobs = Vec::new();
         tokio::select! {
-            _ = inbox.recv_many(&mut jobs, JOBS_AT_ONCE) => {}
+            received = timeout(TURN, inbox.recv_many(&mut jobs, JOBS_AT_ONCE)) => {
+                if received.is_err() { continue }
+            }
             () = shared.shutdown.cancelled() => return Ok(()),
         }
         let changes: Vec<LeaseChange> = jobs.iter().flat_map(|job| &job.changes).cloned().collect();
@@ -375,6 +432,5 @@ async fn keep_leases(
         for (socket, reply) in jobs.into_iter().filter_map(|job| job.reply) {
             shared.send(&socket, &reply).await;
         }
-        shared.count_leases();
     }
 }
