@@ -5,7 +5,7 @@ use std::{
     net::{Ipv4Addr, SocketAddrV4},
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 use bty_api::{convert::timestamp, registry::v1::Contact};
@@ -14,7 +14,7 @@ use bty_service::{
     datagram::{Arrival, DatagramSocket, Departure},
 };
 use bty_types::{BootChain, MacAddr};
-use tokio::{sync::mpsc, task::spawn_blocking, time::timeout};
+use tokio::{sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -27,6 +27,7 @@ use crate::{
     history::History,
     interfaces::Interfaces,
     journal::Journal,
+    keeper::{self, Job},
     log::{self, LogLines},
     metrics::Counters,
     settings::Settings,
@@ -40,12 +41,6 @@ const ROOM_BYTES: usize = 4 << 20;
 const TURN: Duration = Duration::from_secs(1);
 /// Errors of a socket in a row after which it is given up.
 const MAX_FAILURES: u32 = 100;
-/// Answers that wait for the journal. More are dropped: their clients ask again.
-const WAITING_JOBS: usize = 1024;
-/// Changes that one write to disk takes together.
-const JOBS_AT_ONCE: usize = 256;
-/// How often leases are counted: some run out without a word.
-const COUNT_EVERY: Duration = Duration::from_secs(1);
 /// The journal's name in the state folder.
 const JOURNAL: &str = "leases";
 
@@ -88,13 +83,6 @@ struct Core {
     log_lines: LogLines,
 }
 
-/// Changes to be written, and the answer that tells of them.
-#[derive(Debug)]
-struct Job {
-    changes: Vec<LeaseChange>,
-    reply: Option<(Arc<DatagramSocket>, Reply)>,
-}
-
 /// Starts to serve; gives the line of status too.
 pub(crate) fn start(
     context: &Context<Settings>,
@@ -103,7 +91,7 @@ pub(crate) fn start(
     let settings = &context.settings;
     let rules = settings.rules()?;
     let mode = rules.mode;
-    let (jobs, inbox) = mpsc::channel(WAITING_JOBS);
+    let (jobs, inbox) = keeper::channel();
     let journal_path = context.paths.state.join(JOURNAL);
     let (engine, journal) = if mode == Mode::Full {
         let engine = Engine::new(rules, read_journal(&journal_path)?);
@@ -130,7 +118,7 @@ pub(crate) fn start(
         shutdown: context.shutdown().clone(),
     });
     if let Some(journal) = journal {
-        context.spawn("leases", keep_leases(Arc::clone(&shared), journal, inbox));
+        keeper::start(context, &shared, journal, inbox);
     }
     for (port, name) in [(ServerPort::Dhcp, "dhcp"), (ServerPort::Pxe, "pxe")] {
         let given = context.sockets.take(name);
@@ -238,7 +226,13 @@ impl Shared {
         self.lock().engine.leases(SystemTime::now())
     }
 
-    fn count_leases(&self) {
+    /// The changes that rebuild all leases.
+    pub(crate) fn lease_changes(&self) -> Vec<LeaseChange> {
+        self.lock().engine.lease_changes(SystemTime::now())
+    }
+
+    /// Sets the gauge of leases.
+    pub(crate) fn count_leases(&self) {
         let count = self.lock().engine.count_leases(SystemTime::now());
         self.counters.leases.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
@@ -361,7 +355,8 @@ impl Shared {
         }
     }
 
-    async fn send(&self, socket: &DatagramSocket, reply: &Reply) {
+    /// Sends an answer; one that can't be sent is counted and said.
+    pub(crate) async fn send(&self, socket: &DatagramSocket, reply: &Reply) {
         let departure =
             Departure { to: reply.destination, local: reply.source, interface: reply.interface };
         if let Err(problem) = socket.send(&departure, &reply.bytes).await {
@@ -387,50 +382,5 @@ fn told_of(record: &Exchange) -> Option<Overheard> {
             boot_file: String::new(),
         }),
         _ => None,
-    }
-}
-
-/// Writes changes of leases, and only then sends the answers that tell of them (RFC 2131 §3.1: a server commits, then answers).
-async fn keep_leases(
-    shared: Arc<Shared>,
-    mut journal: Journal,
-    mut inbox: mpsc::Receiver<Job>,
-) -> Result<(), RunError> {
-    let mut counted_at = Instant::now();
-    loop {
-        if counted_at.elapsed() >= COUNT_EVERY {
-            counted_at = Instant::now();
-            shared.count_leases();
-        }
-        let mut jobs = Vec::new();
-        tokio::select! {
-            received = timeout(TURN, inbox.recv_many(&mut jobs, JOBS_AT_ONCE)) => {
-                if received.is_err() { continue }
-            }
-            () = shared.shutdown.cancelled() => return Ok(()),
-        }
-        let changes: Vec<LeaseChange> = jobs.iter().flat_map(|job| &job.changes).cloned().collect();
-        // The engine is ahead of the journal, never behind it: what it has includes these changes.
-        let whole =
-            journal.is_long().then(|| shared.lock().engine.lease_changes(SystemTime::now()));
-        let written = spawn_blocking(move || {
-            let written = match whole {
-                Some(whole) => journal.compact(&whole),
-                None => journal.append(&changes),
-            };
-            (journal, written)
-        });
-        let outcome;
-        (journal, outcome) = written.await?;
-        if let Err(problem) = outcome {
-            tracing::error!(
-                err = bty_api::status::chain(&problem),
-                "leases could not be written, so their clients get no answer"
-            );
-            continue;
-        }
-        for (socket, reply) in jobs.into_iter().filter_map(|job| job.reply) {
-            shared.send(&socket, &reply).await;
-        }
     }
 }

@@ -3,13 +3,14 @@
 //! Nothing here is a test: a number belongs to the machine that it was measured on. What is a promise is the ratio.
 
 mod boot_scripts;
+mod dhcp;
 mod first_byte;
 mod nginx;
 mod reference;
 mod tftp;
 pub(crate) mod tftp_load;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use bty_testkit::packages;
 use clap::ValueEnum;
 use serde::Serialize;
@@ -18,7 +19,7 @@ use xshell::Shell;
 use crate::{build, live::Cpu, workspace};
 
 /// What the peers are made of.
-const PEERS: [&str; 5] = ["atftpd", "ethtool", "nginx-light", "wrk", "zstd"];
+const PEERS: [&str; 6] = ["atftpd", "ethtool", "kea-admin", "nginx-light", "wrk", "zstd"];
 
 /// What to measure.
 #[derive(Debug, Clone, clap::Args)]
@@ -40,6 +41,8 @@ enum What {
     Netboot,
     /// TFTP alone, beside atftpd and dnsmasq.
     Tftp,
+    /// DHCP alone, beside Kea and dnsmasq.
+    Dhcp,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -65,21 +68,30 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
     packages::ensure(&[packages::LAB, packages::LIVE, &PEERS].concat())?;
     let shell = Shell::new()?;
     shell.change_dir(workspace::root());
-    let binaries = build::programs(&shell)?;
-    let live = build::live(&shell, &[Cpu::X64])?;
+    let (binaries, live) = match args.what {
+        What::Dhcp => (build::some_programs(&shell, &["bty-dhcp"])?, None),
+        What::Netboot | What::Tftp => {
+            (build::programs(&shell)?, Some(build::live(&shell, &[Cpu::X64])?))
+        }
+    };
     if bty_testkit::require_root().is_err() {
         return build::again_as_root();
     }
     let figures = match args.what {
-        What::Netboot => [
-            vec![
-                boot_scripts::measure(&binaries, &live, args.runs)?,
-                first_byte::measure(&shell, &binaries, &live, args.runs)?,
-            ],
-            tftp::measure(&binaries, args.runs)?,
-        ]
-        .concat(),
+        What::Netboot => {
+            let live = live.context("the live system was not built")?;
+            [
+                vec![
+                    boot_scripts::measure(&binaries, &live, args.runs)?,
+                    first_byte::measure(&shell, &binaries, &live, args.runs)?,
+                ],
+                tftp::measure(&binaries, args.runs)?,
+                dhcp::measure(&binaries, args.runs)?,
+            ]
+            .concat()
+        }
         What::Tftp => tftp::measure(&binaries, args.runs)?,
+        What::Dhcp => dhcp::measure(&binaries, args.runs)?,
     };
     match args.output {
         Output::Json => println!("{}", serde_json::to_string_pretty(&figures)?),

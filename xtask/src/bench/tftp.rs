@@ -12,8 +12,8 @@ use bty_testkit::{
 use super::{Figure, median};
 
 const MOST_BYTES: usize = 64 << 20;
-const SERVER_CORE: &str = "0";
-const CLIENT_CORE: &str = "1";
+pub(super) const SERVER_CORE: &str = "0";
+pub(super) const CLIENT_CORE: &str = "1";
 
 /// What is fetched, how, and by how many at the same time.
 struct Cell {
@@ -230,7 +230,7 @@ fn one(client: &Host, server: &Server, cell: &Cell) -> Result<(f64, f64)> {
 }
 
 /// User and system time of a process and of the children that it has waited for (proc(5), fields 14 to 17 of `stat`).
-fn cpu_seconds(pid: u32) -> Result<f64> {
+pub(super) fn cpu_seconds(pid: u32) -> Result<f64> {
     let stat =
         fs::read_to_string(format!("/proc/{pid}/stat")).context("reading a server's times")?;
     let after_name = stat.rsplit(')').next().unwrap_or_default();
