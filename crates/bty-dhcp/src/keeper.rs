@@ -17,9 +17,7 @@ use crate::{
 };
 
 /// Answers that wait for the disk. More are dropped: their clients ask again.
-const WAITING: usize = 1024;
-/// Changes that one write to disk takes together.
-const AT_ONCE: usize = 256;
+const WAITING: usize = 4096;
 /// How often leases are counted: some run out without a word.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
 
@@ -58,15 +56,16 @@ fn keep(
     mut inbox: mpsc::Receiver<Job>,
 ) -> Result<(), RunError> {
     let mut counted_at = Instant::now();
-    let mut jobs = Vec::with_capacity(AT_ONCE);
+    let mut jobs = Vec::new();
     loop {
         if counted_at.elapsed() >= COUNT_EVERY {
             counted_at = Instant::now();
             shared.count_leases();
+            shared.say_dropped();
         }
         let has_ended = runtime.block_on(async {
             tokio::select! {
-                _ = timeout(COUNT_EVERY, inbox.recv_many(&mut jobs, AT_ONCE)) => false,
+                _ = timeout(COUNT_EVERY, inbox.recv_many(&mut jobs, WAITING)) => false,
                 () = shared.shutdown.cancelled() => true,
             }
         });

@@ -4,7 +4,10 @@ use std::{
     io,
     net::{Ipv4Addr, SocketAddrV4},
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -66,6 +69,8 @@ pub(crate) struct Shared {
     pub(crate) history: History,
     /// Where answers go that wait for the disk; only a full server has it.
     jobs: Option<mpsc::Sender<Job>>,
+    /// Answers that found no place to wait for the disk, since that was said last.
+    dropped: AtomicU64,
     /// Whether what other servers say is heard.
     pub(crate) listening: AtomicBool,
     pub(crate) shutdown: CancellationToken,
@@ -114,6 +119,7 @@ pub(crate) fn start(
         counters: Counters::register(&mut context.metrics()),
         history: History::default(),
         jobs: journal.is_some().then_some(jobs),
+        dropped: AtomicU64::new(0),
         listening: AtomicBool::new(false),
         shutdown: context.shutdown().clone(),
     });
@@ -231,6 +237,14 @@ impl Shared {
         self.lock().engine.lease_changes(SystemTime::now())
     }
 
+    /// Says how many answers were dropped since this was asked last.
+    pub(crate) fn say_dropped(&self) {
+        let dropped = self.dropped.swap(0, Ordering::Relaxed);
+        if dropped > 0 {
+            tracing::warn!(dropped, "answers were dropped: the disk is too slow for the leases");
+        }
+    }
+
     /// Sets the gauge of leases.
     pub(crate) fn count_leases(&self) {
         let count = self.lock().engine.count_leases(SystemTime::now());
@@ -304,9 +318,10 @@ impl Shared {
         }
         let job = Job { changes, reply: reply.map(|reply| (Arc::clone(socket), reply)) };
         if let Some(jobs) = &self.jobs
-            && let Err(problem) = jobs.try_send(job)
+            && jobs.try_send(job).is_err()
         {
-            tracing::warn!(err = %problem, "an answer was dropped: the disk is too slow for the leases");
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+            self.counters.unsent.inc();
         }
     }
 

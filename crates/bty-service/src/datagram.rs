@@ -67,8 +67,13 @@ impl DatagramSocket {
     fn prepare(socket: &Socket, room_bytes: usize) -> io::Result<()> {
         socket.set_nonblocking(true)?;
         socket.set_broadcast(true)?;
-        // More than the system allows is cut to what it allows.
-        socket.set_recv_buffer_size(room_bytes)?;
+        // More than the system allows takes a right that only tests and systemd have (CAP_NET_ADMIN); without it, it is cut to
+        // what the system allows, and what systemd has made larger would be made smaller.
+        if setsockopt(socket, sockopt::RcvBufForce, &room_bytes).is_err()
+            && socket.recv_buffer_size()? < room_bytes
+        {
+            socket.set_recv_buffer_size(room_bytes)?;
+        }
         Ok(setsockopt(socket, sockopt::Ipv4PacketInfo, &true)?)
     }
 
