@@ -9,7 +9,7 @@ use std::{
 
 use bty_service::{
     Context,
-    datagram::{DatagramSocket, Departure},
+    datagram::{Departure, ThreadSocket},
 };
 use tokio::time::{interval, timeout};
 
@@ -22,11 +22,7 @@ const PACKETS: u32 = 200;
 const WINDOW: Duration = Duration::from_secs(1);
 
 /// Starts to listen and to ask. Neither is needed to serve: what fails is said, and the rest goes on.
-pub(crate) fn start(
-    context: &Context<Settings>,
-    shared: &Arc<Shared>,
-    socket: Arc<DatagramSocket>,
-) {
+pub(crate) fn start(context: &Context<Settings>, shared: &Arc<Shared>, socket: Arc<ThreadSocket>) {
     match Tap::open() {
         Ok(tap) => {
             shared.listening.store(true, Ordering::Relaxed);
@@ -73,7 +69,7 @@ async fn listen(shared: Arc<Shared>, tap: Tap) {
     }
 }
 
-async fn ask(shared: Arc<Shared>, socket: Arc<DatagramSocket>, every: Duration) {
+async fn ask(shared: Arc<Shared>, socket: Arc<ThreadSocket>, every: Duration) {
     let mut turns = interval(every);
     loop {
         tokio::select! {
@@ -83,7 +79,7 @@ async fn ask(shared: Arc<Shared>, socket: Arc<DatagramSocket>, every: Duration) 
         for (interface, local, probe) in shared.probes(random()) {
             let to = SocketAddrV4::new(Ipv4Addr::BROADCAST, 67);
             let departure = Departure { to, local, interface: Some(interface) };
-            if let Err(problem) = socket.send(&departure, &probe.bytes()).await {
+            if let Err(problem) = socket.try_send(&departure, &probe.bytes()) {
                 tracing::debug!(err = %problem, "asking which servers there are failed");
             }
         }

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bty_service::{Context, RunError, datagram::DatagramSocket};
+use bty_service::{Context, RunError, datagram::ThreadSocket};
 use tokio::{runtime::Handle, sync::mpsc, task::spawn_blocking, time::timeout};
 
 use crate::{
@@ -25,7 +25,7 @@ const COUNT_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Job {
     pub(crate) changes: Vec<LeaseChange>,
-    pub(crate) reply: Option<(Arc<DatagramSocket>, Reply)>,
+    pub(crate) reply: Option<(Arc<ThreadSocket>, Reply)>,
 }
 
 /// Where jobs wait.
@@ -89,11 +89,8 @@ fn keep(
             jobs.clear();
             continue;
         }
-        let replies = jobs.drain(..).filter_map(|job| job.reply);
-        runtime.block_on(async {
-            for (socket, reply) in replies {
-                shared.send(&socket, &reply).await;
-            }
-        });
+        for (socket, reply) in jobs.drain(..).filter_map(|job| job.reply) {
+            shared.send(&socket, &reply);
+        }
     }
 }

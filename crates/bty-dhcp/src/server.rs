@@ -13,11 +13,11 @@ use std::{
 
 use bty_api::{convert::timestamp, registry::v1::Contact};
 use bty_service::{
-    BootLink, Context, RunError,
-    datagram::{Arrival, DatagramSocket, Departure},
+    BootLink, Context, Heartbeat, RunError,
+    datagram::{Arrival, Departure, ThreadSocket},
 };
 use bty_types::{BootChain, MacAddr};
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{sync::mpsc, task::spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -40,8 +40,8 @@ use crate::{
 const BUFFER_BYTES: usize = 4097;
 /// Room for packets that arrive while we are busy: a whole rack may be switched on at once.
 const ROOM_BYTES: usize = 4 << 20;
-/// How often an idle loop turns, for the watchdog.
-const TURN: Duration = Duration::from_secs(1);
+/// How often an idle loop turns, for the watchdog and to see whether it is to end.
+const TURN: Duration = Duration::from_millis(500);
 /// Errors of a socket in a row after which it is given up.
 const MAX_FAILURES: u32 = 100;
 /// The journal's name in the state folder.
@@ -165,15 +165,15 @@ fn listen(
     shared: &Arc<Shared>,
     port: ServerPort,
     given: Vec<std::os::fd::OwnedFd>,
-) -> Result<Vec<Arc<DatagramSocket>>, RunError> {
+) -> Result<Vec<Arc<ThreadSocket>>, RunError> {
     let mut sockets = Vec::new();
     for socket in given {
-        sockets.push(Arc::new(DatagramSocket::adopt(socket, ROOM_BYTES)?));
+        sockets.push(Arc::new(ThreadSocket::adopt(socket, ROOM_BYTES, TURN)?));
     }
     if sockets.is_empty() {
         let address = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port.number());
         // Another DHCP server on this host may have the port too, if it shares it.
-        let bound = DatagramSocket::bind(address, true, ROOM_BYTES);
+        let bound = ThreadSocket::bind(address, true, ROOM_BYTES, TURN);
         sockets.push(Arc::new(bound.map_err(|source| BindError { port, source })?));
     }
     let name = match port {
@@ -183,34 +183,43 @@ fn listen(
     for socket in &sockets {
         let heartbeat = context.heartbeat(name);
         let (shared, socket) = (Arc::clone(shared), Arc::clone(socket));
+        // A thread of its own asks the kernel once for each packet, where a task asks three times.
         context.spawn(name, async move {
-            let mut buffer = [0; BUFFER_BYTES];
-            let mut failures = 0;
-            loop {
-                heartbeat.beat();
-                let received = tokio::select! {
-                    received = timeout(TURN, socket.receive(&mut buffer)) => received,
-                    () = shared.shutdown.cancelled() => return Ok(()),
-                };
-                match received {
-                    Err(_nothing) => {}
-                    Ok(Ok(arrival)) => {
-                        failures = 0;
-                        let datagram = buffer.get(..arrival.length).unwrap_or(&buffer);
-                        shared.take(&socket, port, &arrival, datagram).await;
-                    }
-                    Ok(Err(problem)) => {
-                        failures += 1;
-                        tracing::warn!(err = %problem, "receiving on {name} failed");
-                        if failures >= MAX_FAILURES {
-                            return Err(problem.into());
-                        }
-                    }
-                }
-            }
+            spawn_blocking(move || serve(&shared, &socket, port, name, &heartbeat)).await??;
+            Ok(())
         });
     }
     Ok(sockets)
+}
+
+fn serve(
+    shared: &Shared,
+    socket: &Arc<ThreadSocket>,
+    port: ServerPort,
+    name: &str,
+    heartbeat: &Heartbeat,
+) -> Result<(), RunError> {
+    let mut buffer = [0; BUFFER_BYTES];
+    let mut failures = 0;
+    while !shared.shutdown.is_cancelled() {
+        heartbeat.beat();
+        match socket.receive(&mut buffer) {
+            Ok(None) => {}
+            Ok(Some(arrival)) => {
+                failures = 0;
+                let datagram = buffer.get(..arrival.length).unwrap_or(&buffer);
+                shared.take(socket, port, &arrival, datagram);
+            }
+            Err(problem) => {
+                failures += 1;
+                tracing::warn!(err = %problem, "receiving on {name} failed");
+                if failures >= MAX_FAILURES {
+                    return Err(problem.into());
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 impl Knows for Shared {
@@ -296,9 +305,9 @@ impl Shared {
         }
     }
 
-    async fn take(
+    fn take(
         &self,
-        socket: &Arc<DatagramSocket>,
+        socket: &Arc<ThreadSocket>,
         port: ServerPort,
         arrival: &Arrival,
         datagram: &[u8],
@@ -312,7 +321,7 @@ impl Shared {
         self.record(now, &record);
         if changes.is_empty() {
             if let Some(reply) = reply {
-                self.send(socket, &reply).await;
+                self.send(socket, &reply);
             }
             return;
         }
@@ -371,10 +380,10 @@ impl Shared {
     }
 
     /// Sends an answer; one that can't be sent is counted and said.
-    pub(crate) async fn send(&self, socket: &DatagramSocket, reply: &Reply) {
+    pub(crate) fn send(&self, socket: &ThreadSocket, reply: &Reply) {
         let departure =
             Departure { to: reply.destination, local: reply.source, interface: reply.interface };
-        if let Err(problem) = socket.send(&departure, &reply.bytes).await {
+        if let Err(problem) = socket.send(&departure, &reply.bytes) {
             self.counters.unsent.inc();
             tracing::warn!(peer = %reply.destination, err = %problem, "an answer could not be sent");
         }
