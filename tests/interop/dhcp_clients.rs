@@ -1,4 +1,7 @@
 //! DHCP: udhcpc, dhclient, dhcpcd and systemd-networkd, from the first lease to its end, of bty as the LAN's DHCP server.
+//!
+//! Renewed is half-way through a lease, by a word to the server. Rebound is shortly before its end, by a word to everybody, because
+//! the server was not to be reached.
 
 use std::{
     fs,
@@ -22,6 +25,10 @@ const LEASE_SECONDS: u64 = 60;
 const SOON: Duration = Duration::from_secs(20);
 /// Half of a lease and more.
 const RENEWED: Duration = Duration::from_secs(45);
+/// All of it and more.
+const REBOUND: Duration = Duration::from_secs(75);
+/// What looks first whether somebody has the address takes its time.
+const LOOKED: Duration = Duration::from_secs(45);
 
 /// A machine's own name servers, which no client may touch.
 const RESOLVER: &str = "/etc/resolv.conf";
@@ -76,6 +83,30 @@ impl Client<'_> {
         Ok(address)
     }
 
+    /// Waits for the first lease, then keeps the server from being reached but by broadcast, and waits until the client has its
+    /// lease extended all the same, without a new address.
+    fn wait_until_rebound(&self) -> Result<()> {
+        self.wait_for("REQUEST", "ACK", 1, SOON)?;
+        let first = self.wait_for_address()?;
+        let rules = "table inet cut {\nchain in {\ntype filter hook input priority 0;\n\
+                     ip daddr 10.77.0.1 udp dport 67 counter drop\n}\n}";
+        let nft = |arguments: &[&str]| self.appliance.server().program("nft").args(arguments).run();
+        nft(&[rules])?;
+        self.wait_for("REQUEST", "ACK", 2, REBOUND)?;
+        ensure!(self.address()?.as_ref() == Some(&first), "rebinding changed the address");
+        let shown = nft(&["list", "table", "inet", "cut"])?;
+        ensure!(!shown.contains("packets 0 "), "it has not tried to renew before: {shown}");
+        Ok(())
+    }
+
+    /// Waits until the client, which had this address and finds it taken, has declined it and got another.
+    fn wait_until_declined(&self, taken: &str) -> Result<()> {
+        self.wait_for("DECLINE", "", 1, LOOKED)?;
+        wait::until_true("another address", LOOKED, || {
+            Ok(self.address()?.is_some_and(|address| address != taken))
+        })
+    }
+
     fn spawn(&self, program: &Program) -> Result<Child> {
         program.spawn(&self.folder.join("log"))
     }
@@ -110,16 +141,29 @@ fn script(folder: &Path, text: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// A host that will have an address which a client was given.
+fn squatter(appliance: &mut Appliance) -> Result<Host> {
+    appliance.lan().add_host("squatter", "")
+}
+
+fn squat(squatter: &Host, address: &str) -> Result<()> {
+    squatter.namespace.ip(&["addr", "add", address, "dev", "eth0"]).map(drop)
+}
+
+/// Starts udhcpc, which looks whether somebody has its address where it is told to.
+fn udhcpc(client: &Client<'_>, looks: bool) -> Result<Child> {
+    let text = "#!/bin/sh\n[ \"$1\" = bound ] && ip addr add $ip/$mask dev eth0\n\
+                [ \"$1\" = deconfig ] && ip -4 addr flush dev eth0\ntrue\n";
+    let script = script(&client.folder, text)?;
+    let udhcpc = client.program("busybox").args(["udhcpc", "-i", "eth0", "-f", "-s"]).arg(script);
+    client.spawn(&if looks { udhcpc.arg("-a") } else { udhcpc })
+}
+
 #[test]
 fn udhcpc_leases_renews_and_releases() -> Result<()> {
     with_full(|appliance| {
         let client = client(appliance, "udhcpc", "10.77.0.20/24")?;
-        let text = "#!/bin/sh\n[ \"$1\" = bound ] && ip addr add $ip/$mask dev eth0\n\
-                    [ \"$1\" = deconfig ] && ip -4 addr flush dev eth0\ntrue\n";
-        let script = script(&client.folder, text)?;
-        let udhcpc =
-            client.program("busybox").args(["udhcpc", "-i", "eth0", "-f", "-s"]).arg(script);
-        let mut udhcpc = client.spawn(&udhcpc)?;
+        let mut udhcpc = udhcpc(&client, false)?;
         client.wait_for_address()?;
         client.wait_for("REQUEST", "ACK", 1, SOON)?;
         udhcpc.signal(Signal::SIGUSR1)?;
@@ -131,86 +175,170 @@ fn udhcpc_leases_renews_and_releases() -> Result<()> {
 }
 
 #[test]
+fn udhcpc_rebinds() -> Result<()> {
+    with_full(|appliance| {
+        let client = client(appliance, "udhcpc", "10.77.0.20/24")?;
+        let mut udhcpc = udhcpc(&client, false)?;
+        client.wait_until_rebound()?;
+        udhcpc.stop(SOON).map(drop)
+    })
+}
+
+#[test]
+fn udhcpc_declines_an_address_that_somebody_has() -> Result<()> {
+    with_full(|appliance| {
+        let squatter = squatter(appliance)?;
+        let client = client(appliance, "udhcpc", "10.77.0.20/24")?;
+        let mut first = udhcpc(&client, false)?;
+        let address = client.wait_for_address()?;
+        first.signal(Signal::SIGUSR2)?;
+        client.wait_for("RELEASE", "", 1, SOON)?;
+        first.stop(SOON)?;
+        squat(&squatter, &address)?;
+        let mut second = udhcpc(&client, true)?;
+        client.wait_until_declined(&address)?;
+        second.stop(SOON).map(drop)
+    })
+}
+
+/// How dhclient is called. Its script fails at the first address where it is to decline it, as its own does where somebody has it.
+fn dhclient(client: &Client<'_>, mode: &str, declines: bool) -> Result<Program> {
+    let text = "#!/bin/sh\ncase $reason in\nBOUND) [ -e declined ] || { touch declined; exit 1; }\n\
+                ip addr add $new_ip_address/$new_subnet_mask dev eth0;;\n\
+                RELEASE|EXPIRE|STOP) ip -4 addr flush dev eth0;;\nesac\ntrue\n";
+    let script = script(&client.folder, text)?;
+    // It wants to find one.
+    let leases = client.folder.join("leases");
+    if !leases.exists() {
+        fs::write(leases, "")?;
+    }
+    if !declines {
+        fs::write(client.folder.join("declined"), "")?;
+    }
+    // Its usual intervals, which grow to minutes, may leave out the last part of so short a lease.
+    fs::write(client.folder.join("conf"), "initial-interval 2;\nbackoff-cutoff 4;\n")?;
+    let program = client.program("dhclient").args([mode, "-v", "-4", "-sf"]).arg(script);
+    Ok(program.args(["-lf", "leases", "-pf", "pid", "-cf", "conf", "eth0"]))
+}
+
+#[test]
 fn dhclient_leases_renews_declines_and_releases() -> Result<()> {
     with_full(|appliance| {
         let client = client(appliance, "dhclient", "10.77.0.20/24")?;
-        // A script that fails at the first address makes dhclient decline it: its own script does where somebody has it.
-        let text = "#!/bin/sh\ncase $reason in\nBOUND) [ -e declined ] || { touch declined; exit 1; }\n\
-                    ip addr add $new_ip_address/$new_subnet_mask dev eth0;;\n\
-                    RELEASE|EXPIRE|STOP) ip -4 addr flush dev eth0;;\nesac\ntrue\n";
-        let script = script(&client.folder, text)?;
-        // It wants to find one.
-        fs::write(client.folder.join("leases"), "")?;
-        let dhclient = |mode: &str| {
-            client.program("dhclient").args([mode, "-v", "-4", "-sf"]).arg(&script).args([
-                "-lf",
-                "leases",
-                "-pf",
-                "pid",
-                "-cf",
-                "/dev/null",
-                "eth0",
-            ])
-        };
-        let mut running = client.spawn(&dhclient("-d"))?;
+        let mut running = client.spawn(&dhclient(&client, "-d", true)?)?;
         client.wait_for("DECLINE", "", 1, SOON)?;
         let first = client.wait_for_address()?;
         client.wait_for("REQUEST", "ACK", 3, RENEWED)?;
         ensure!(client.address()?.as_ref() == Some(&first), "renewing changed the address");
-        dhclient("-r").run()?;
+        dhclient(&client, "-r", true)?.run()?;
         client.wait_for("RELEASE", "", 1, SOON)?;
         running.wait(SOON).map(drop)
     })
 }
 
 #[test]
-fn dhcpcd_leases_asks_for_more_and_releases() -> Result<()> {
+fn dhclient_rebinds() -> Result<()> {
+    with_full(|appliance| {
+        let client = client(appliance, "dhclient", "10.77.0.20/24")?;
+        let mut running = client.spawn(&dhclient(&client, "-d", false)?)?;
+        client.wait_until_rebound()?;
+        running.stop(SOON).map(drop)
+    })
+}
+
+/// How dhcpcd is called. Its state is of the whole machine: a mount namespace keeps it here. Its hooks would write this machine's
+/// resolv.conf.
+fn dhcpcd(client: &Client<'_>, arguments: &str) -> Program {
+    let own = "mount -t tmpfs none /run && mkdir -p /var/lib/dhcpcd && mount -t tmpfs none /var/lib/dhcpcd && exec";
+    let line = format!("{own} dhcpcd -4 -f /dev/null --script /bin/true -d -B {arguments} eth0");
+    client.program("unshare").args(["--mount", "sh", "-c", &line])
+}
+
+fn release_dhcpcd(client: &Client<'_>, running: &mut Child, count: u64) -> Result<()> {
+    let pid = running.id().to_string();
+    let release = ["--target", &pid, "--mount", "dhcpcd", "-4", "--release", "eth0"];
+    client.program("nsenter").args(release).run()?;
+    client.wait_for("RELEASE", "", count, SOON)?;
+    running.wait(SOON).map(drop)
+}
+
+#[test]
+fn dhcpcd_leases_renews_asks_for_more_and_releases() -> Result<()> {
     with_full(|appliance| {
         let client = client(appliance, "dhcpcd", "10.77.0.20/24")?;
-        // Its state is of the whole machine: a mount namespace keeps it here. Its hooks would write this machine's resolv.conf.
-        let own = "mount -t tmpfs none /run && mkdir -p /var/lib/dhcpcd && mount -t tmpfs none /var/lib/dhcpcd && exec";
-        let dhcpcd = |arguments: &str| {
-            let line =
-                format!("{own} dhcpcd -4 -f /dev/null --script /bin/true -d -B {arguments} eth0");
-            client.program("unshare").args(["--mount", "sh", "-c", &line])
-        };
-        let mut running = client.spawn(&dhcpcd(""))?;
+        let mut running = client.spawn(&dhcpcd(&client, ""))?;
         client.wait_for_address()?;
         client.wait_for("REQUEST", "ACK", 1, SOON)?;
         client.wait_for("REQUEST", "ACK", 2, RENEWED)?;
-        let pid = running.id().to_string();
-        let release = ["--target", &pid, "--mount", "dhcpcd", "-4", "--release", "eth0"];
-        client.program("nsenter").args(release).run()?;
-        client.wait_for("RELEASE", "", 1, SOON)?;
-        running.wait(SOON)?;
+        release_dhcpcd(&client, &mut running, 1)?;
         client.host.namespace.ip(&["addr", "replace", "10.77.0.21/24", "dev", "eth0"])?;
-        let mut informing = client.spawn(&dhcpcd("--inform=10.77.0.21/24"))?;
+        let mut informing = client.spawn(&dhcpcd(&client, "--inform=10.77.0.21/24"))?;
         client.wait_for("INFORM", "ACK", 1, SOON)?;
         informing.stop(SOON).map(drop)
     })
 }
 
 #[test]
+fn dhcpcd_rebinds() -> Result<()> {
+    with_full(|appliance| {
+        let client = client(appliance, "dhcpcd", "10.77.0.20/24")?;
+        let mut running = client.spawn(&dhcpcd(&client, ""))?;
+        client.wait_until_rebound()?;
+        running.stop(SOON).map(drop)
+    })
+}
+
+#[test]
+fn dhcpcd_declines_an_address_that_somebody_has() -> Result<()> {
+    with_full(|appliance| {
+        let squatter = squatter(appliance)?;
+        let client = client(appliance, "dhcpcd", "10.77.0.20/24")?;
+        let mut first = client.spawn(&dhcpcd(&client, ""))?;
+        let address = client.wait_for_address()?;
+        release_dhcpcd(&client, &mut first, 1)?;
+        squat(&squatter, &address)?;
+        let mut second = client.spawn(&dhcpcd(&client, ""))?;
+        client.wait_until_declined(&address)?;
+        second.stop(SOON).map(drop)
+    })
+}
+
+/// Starts systemd-networkd as in a container: without udev, and with nothing of this machine's own configuration. (It is not asked to
+/// look for others that have its address: without one it fails to send the DECLINE.)
+fn networkd(client: &Client<'_>) -> Result<Child> {
+    let network =
+        "[Match]\nName=eth0\n[Network]\nDHCP=ipv4\nIPv6AcceptRA=no\nLinkLocalAddressing=no\n";
+    fs::write(client.folder.join("eth0.network"), network)?;
+    let line = "mount -o remount,ro /sys && mount -t tmpfs none /run && mount -t tmpfs none /etc/systemd/network \
+                && mkdir -p /run/systemd/netif/links /run/systemd/netif/leases /run/systemd/netif/lldp /run/systemd/network \
+                && chown -R systemd-network /run/systemd/netif && cp eth0.network /run/systemd/network/ \
+                && exec /lib/systemd/systemd-networkd";
+    let networkd = client
+        .program("unshare")
+        .env("SYSTEMD_LOG_LEVEL", "debug")
+        .args(["--mount", "sh", "-c", line]);
+    client.spawn(&networkd)
+}
+
+#[test]
 fn networkd_leases_renews_and_releases() -> Result<()> {
     with_full(|appliance| {
         let client = client(appliance, "networkd", "10.77.0.20/24")?;
-        let network =
-            "[Match]\nName=eth0\n[Network]\nDHCP=ipv4\nIPv6AcceptRA=no\nLinkLocalAddressing=no\n";
-        fs::write(client.folder.join("eth0.network"), network)?;
-        // As in a container: without udev, and with nothing of this machine's own configuration.
-        let line = "mount -o remount,ro /sys && mount -t tmpfs none /run && mount -t tmpfs none /etc/systemd/network \
-                    && mkdir -p /run/systemd/netif/links /run/systemd/netif/leases /run/systemd/netif/lldp /run/systemd/network \
-                    && chown -R systemd-network /run/systemd/netif && cp eth0.network /run/systemd/network/ \
-                    && exec /lib/systemd/systemd-networkd";
-        let networkd = client
-            .program("unshare")
-            .env("SYSTEMD_LOG_LEVEL", "debug")
-            .args(["--mount", "sh", "-c", line]);
-        let mut running = client.spawn(&networkd)?;
+        let mut running = networkd(&client)?;
         client.wait_for("REQUEST", "ACK", 1, SOON)?;
         client.wait_for_address()?;
         client.wait_for("REQUEST", "ACK", 2, RENEWED)?;
         running.stop(SOON)?;
         client.wait_for("RELEASE", "", 1, SOON)
+    })
+}
+
+#[test]
+fn networkd_rebinds() -> Result<()> {
+    with_full(|appliance| {
+        let client = client(appliance, "networkd", "10.77.0.20/24")?;
+        let mut running = networkd(&client)?;
+        client.wait_until_rebound()?;
+        running.stop(SOON).map(drop)
     })
 }

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod command_line;
+mod crowd;
 mod foreign_client;
 mod installed;
 mod light;

@@ -9,7 +9,12 @@ use crate::{install::PROGRAMS, live::Cpu};
 
 /// Builds every program, optimised but without the slow link of a release, and says where they are.
 pub(crate) fn programs(shell: &Shell) -> Result<PathBuf> {
-    let packages = PROGRAMS.iter().flat_map(|program| ["-p", program]);
+    some_programs(shell, &PROGRAMS)
+}
+
+/// As [`programs`], for some of them.
+pub(crate) fn some_programs(shell: &Shell, names: &[&str]) -> Result<PathBuf> {
+    let packages = names.iter().flat_map(|name| ["-p", name]);
     cmd!(shell, "cargo build --profile fast --locked {packages...}")
         .run()
         .context("building the programs")?;

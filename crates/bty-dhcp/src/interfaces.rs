@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bty_types::MacAddr;
 use nix::{
     ifaddrs::{InterfaceAddress, getifaddrs},
     net::if_::{InterfaceFlags, if_nametoindex},
@@ -21,6 +22,8 @@ pub(crate) struct Interface {
     pub(crate) name: Arc<str>,
     /// Its IPv4 addresses with the lengths of their prefixes, in the kernel's order.
     pub(crate) addresses: Vec<(Ipv4Addr, u8)>,
+    /// Its card; `None` where it is none of Ethernet.
+    mac: Option<MacAddr>,
 }
 
 /// The interfaces that are served, by index.
@@ -47,6 +50,16 @@ impl Interfaces {
     pub(crate) fn own(&self, address: Ipv4Addr) -> Option<(Ipv4Addr, u8)> {
         let mut all = self.table.values().flat_map(|interface| &interface.addresses);
         all.find(|(own, _)| *own == address).copied()
+    }
+
+    /// The cards that are served: index, first address, MAC address.
+    pub(crate) fn cards(&mut self) -> Vec<(u32, Ipv4Addr, MacAddr)> {
+        self.refresh();
+        let card = |(&index, interface): (&u32, &Interface)| {
+            let (address, _) = interface.addresses.first()?;
+            Some((index, *address, interface.mac?))
+        };
+        self.table.iter().filter_map(card).collect()
     }
 
     /// `eth0 (10.77.0.1)`, for the line of status.
@@ -78,13 +91,20 @@ impl Interfaces {
             }
         };
         let mut table: HashMap<u32, Interface> = HashMap::new();
+        let mut cards: HashMap<u32, MacAddr> = HashMap::new();
         for entry in addresses {
+            if let Some((index, mac)) = card(&entry) {
+                cards.insert(index, mac);
+            }
             if let Some((name, address)) = self.served(&entry)
                 && let Ok(index) = if_nametoindex(name)
             {
-                let new = || Interface { name: name.into(), addresses: Vec::new() };
+                let new = || Interface { name: name.into(), addresses: Vec::new(), mac: None };
                 table.entry(index).or_insert_with(new).addresses.push(address);
             }
+        }
+        for (index, interface) in &mut table {
+            interface.mac = cards.remove(index);
         }
         if table != self.table {
             tracing::debug!(?table, "our addresses changed");
@@ -106,6 +126,11 @@ impl Interfaces {
         (is_wanted && entry.flags.contains(InterfaceFlags::IFF_UP))
             .then_some((name, (address, prefix)))
     }
+}
+
+fn card(entry: &InterfaceAddress) -> Option<(u32, MacAddr)> {
+    let link = entry.address.as_ref()?.as_link_addr()?;
+    Some((u32::try_from(link.ifindex()).ok()?, MacAddr::new(link.addr()?).ok()?))
 }
 
 #[cfg(test)]

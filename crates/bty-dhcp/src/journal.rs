@@ -8,6 +8,7 @@ use std::{
     fs::{self, File},
     io::{self, Write},
     net::Ipv4Addr,
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -18,6 +19,9 @@ use crate::engine::{Lease, LeaseChange};
 const HEADER: &str = "bty-dhcp leases 1";
 /// Lines that may be appended before the file is written anew.
 const APPENDED_LINES: usize = 20_000;
+/// The file grows by so many zeros at a time, so that most changes alter nothing but the file's content: its new length would have to
+/// be on disk too, which costs as much again.
+const GROWS_BY: u64 = 256 << 10;
 /// Characters of a line's checksum.
 const CHECKSUM_CHARACTERS: usize = 8;
 
@@ -38,6 +42,9 @@ pub(crate) struct Journal {
     path: PathBuf,
     file: File,
     appended: usize,
+    /// Where the next line goes, and how long the file is.
+    end: u64,
+    length: u64,
 }
 
 /// What a journal held.
@@ -77,19 +84,38 @@ impl Journal {
             Ok(file)
         };
         let file = write().map_err(|source| JournalError::io("writing", path, source))?;
-        Ok(Self { path: path.to_owned(), file, appended: 0 })
+        let length = u64::try_from(text.len()).unwrap_or(u64::MAX);
+        Ok(Self { path: path.to_owned(), file, appended: 0, end: length, length })
     }
 
     /// Appends changes and returns when they are on disk.
-    pub(crate) fn append(&mut self, changes: &[LeaseChange]) -> Result<(), JournalError> {
-        let text: String = changes.iter().map(line).collect();
-        let written = self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_data());
-        self.appended += changes.len();
+    pub(crate) fn append<'c>(
+        &mut self,
+        changes: impl IntoIterator<Item = &'c LeaseChange>,
+    ) -> Result<(), JournalError> {
+        let mut text = String::new();
+        for change in changes {
+            text.push_str(&line(change));
+            self.appended += 1;
+        }
+        let written = self.write(text.as_bytes()).and_then(|()| self.file.sync_data());
         written.map_err(|source| {
             // Half a line may be there now: whatever comes next must not be glued to it.
             self.appended = APPENDED_LINES;
             JournalError::io("appending to", &self.path, source)
         })
+    }
+
+    fn write(&mut self, text: &[u8]) -> io::Result<()> {
+        let end = self.end + u64::try_from(text.len()).unwrap_or(u64::MAX);
+        if end > self.length {
+            let zeros = vec![0; usize::try_from(GROWS_BY).unwrap_or_default()];
+            self.file.write_all_at(&zeros, end)?;
+            self.length = end + GROWS_BY;
+        }
+        self.file.write_all_at(text, self.end)?;
+        self.end = end;
+        Ok(())
     }
 
     /// Whether it is time to write it anew.
@@ -122,7 +148,7 @@ fn parse(text: &str) -> Option<Held> {
         match line.strip_suffix('\n').and_then(checked).and_then(change) {
             Some(change) => held.changes.push(change),
             None if line.ends_with('\n') => held.damaged_lines += 1,
-            None => {} // The last one, torn: it was never told to a client.
+            None => {} // The last one, torn and so never told to a client, or the zeros behind it.
         }
     }
     Some(held)

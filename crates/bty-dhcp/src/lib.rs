@@ -1,20 +1,23 @@
 //! DHCP for netboot: a proxy beside the LAN's own server, or a full server.
 //!
 //! [`engine`] decides, pure. Around it: `server` moves packets between the sockets and the engine, `interfaces` knows our own
-//! addresses, `journal` keeps leases on disk before they are told, `history` remembers what was answered and why, `log` writes it, `contacts`
+//! addresses, `tap` hears other servers and `beside` looks for them, `keeper` has the `journal` keep leases on disk before they are told, `history` remembers what was answered and why, `log` writes it, `contacts`
 //! tells the registry how far machines have come, `service` answers `btyctl`.
 
 pub mod engine;
 
+mod beside;
 mod contacts;
 mod history;
 mod interfaces;
 mod journal;
+mod keeper;
 mod log;
 mod metrics;
 mod server;
 mod service;
 mod settings;
+mod tap;
 
 use std::sync::Arc;
 
@@ -33,6 +36,8 @@ impl Daemon for Dhcp {
     const PROGRAM: &'static str = "bty-dhcp";
     const ABOUT: &'static str = "Tells machines that netboot where to boot from";
     type Settings = Settings;
+    // Packets go through the engine one by one. A second worker would be woken for each, and find nothing to do.
+    const WORKERS: usize = 1;
 
     fn check(settings: &Settings) -> Result<(), String> {
         settings.rules().map(drop).map_err(|problem| problem.to_string())

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::engine::{Exchange, Verdict};
+use crate::engine::{Exchange, News, Verdict};
 
 /// Lines in a window of time; a forger of MAC addresses must not fill the journal.
 const LINES: u32 = 500;
@@ -37,6 +37,16 @@ impl LogLines {
         }
         self.wanted = self.wanted.saturating_add(1);
         self.wanted <= LINES
+    }
+}
+
+/// Writes what is new of another server.
+pub(crate) fn write_news(news: &News) {
+    let News { message, is_trouble, .. } = news;
+    if *is_trouble {
+        tracing::warn!("{message}");
+    } else {
+        tracing::info!("{message}");
     }
 }
 

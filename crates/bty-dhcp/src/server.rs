@@ -4,27 +4,33 @@ use std::{
     io,
     net::{Ipv4Addr, SocketAddrV4},
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
+use bty_api::{convert::timestamp, registry::v1::Contact};
 use bty_service::{
-    BootLink, Context, RunError,
-    datagram::{Arrival, DatagramSocket, Departure},
+    BootLink, Context, Heartbeat, RunError,
+    datagram::{Arrival, Departure, ThreadSocket},
 };
 use bty_types::{BootChain, MacAddr};
-use tokio::{sync::mpsc, task::spawn_blocking, time::timeout};
+use tokio::{sync::mpsc, task::spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    beside,
     contacts::Contacts,
     engine::{
         Directory, Engine, Exchange, Ingress, Knows, Lease, LeaseChange, MachineFacts, Mode,
-        Outcome, Recent, Reply, ServerPort, Silence, Verdict,
+        OtherServer, Outcome, Overheard, Probe, Reply, ServerPort, Servers, Silence, Verdict,
     },
     history::History,
     interfaces::Interfaces,
     journal::Journal,
+    keeper::{self, Job},
     log::{self, LogLines},
     metrics::Counters,
     settings::Settings,
@@ -34,17 +40,10 @@ use crate::{
 const BUFFER_BYTES: usize = 4097;
 /// Room for packets that arrive while we are busy: a whole rack may be switched on at once.
 const ROOM_BYTES: usize = 4 << 20;
-/// How often an idle loop turns, for the watchdog.
-const TURN: Duration = Duration::from_secs(1);
+/// How often an idle loop turns, for the watchdog and to see whether it is to end.
+const TURN: Duration = Duration::from_millis(500);
 /// Errors of a socket in a row after which it is given up.
 const MAX_FAILURES: u32 = 100;
-/// Answers that wait for the journal. More are dropped: their clients ask again.
-const WAITING_JOBS: usize = 1024;
-/// Changes that one write to disk takes together.
-const JOBS_AT_ONCE: usize = 256;
-/// Another server is warned of once in this time.
-const WARN_EVERY: Duration = Duration::from_hours(1);
-const SERVERS_REMEMBERED: usize = 64;
 /// The journal's name in the state folder.
 const JOURNAL: &str = "leases";
 
@@ -64,14 +63,17 @@ struct BindError {
 pub(crate) struct Shared {
     core: Mutex<Core>,
     directory: Directory,
-    mode: Mode,
     link: BootLink,
     counters: Counters,
     /// What was answered, and why.
     pub(crate) history: History,
     /// Where answers go that wait for the disk; only a full server has it.
     jobs: Option<mpsc::Sender<Job>>,
-    shutdown: CancellationToken,
+    /// Answers that found no place to wait for the disk, since that was said last.
+    dropped: AtomicU64,
+    /// Whether what other servers say is heard.
+    pub(crate) listening: AtomicBool,
+    pub(crate) shutdown: CancellationToken,
 }
 
 /// What changes with each packet.
@@ -80,15 +82,10 @@ struct Core {
     engine: Engine,
     interfaces: Interfaces,
     contacts: Contacts,
-    warned: Recent<Ipv4Addr, ()>,
+    servers: Servers,
+    /// Our own question, which comes back to us.
+    probe: Option<Probe>,
     log_lines: LogLines,
-}
-
-/// Changes to be written, and the answer that tells of them.
-#[derive(Debug)]
-struct Job {
-    changes: Vec<LeaseChange>,
-    reply: Option<(Arc<DatagramSocket>, Reply)>,
 }
 
 /// Starts to serve; gives the line of status too.
@@ -99,7 +96,7 @@ pub(crate) fn start(
     let settings = &context.settings;
     let rules = settings.rules()?;
     let mode = rules.mode;
-    let (jobs, inbox) = mpsc::channel(WAITING_JOBS);
+    let (jobs, inbox) = keeper::channel();
     let journal_path = context.paths.state.join(JOURNAL);
     let (engine, journal) = if mode == Mode::Full {
         let engine = Engine::new(rules, read_journal(&journal_path)?);
@@ -113,24 +110,31 @@ pub(crate) fn start(
             engine,
             interfaces: Interfaces::new(settings.interfaces.clone()),
             contacts: Contacts::default(),
-            warned: Recent::new(SERVERS_REMEMBERED, WARN_EVERY),
+            servers: Servers::new(mode),
+            probe: None,
             log_lines: LogLines::default(),
         }),
         directory: settings.directory(),
-        mode,
         link: BootLink::start(context, reporter),
         counters: Counters::register(&mut context.metrics()),
         history: History::default(),
         jobs: journal.is_some().then_some(jobs),
+        dropped: AtomicU64::new(0),
+        listening: AtomicBool::new(false),
         shutdown: context.shutdown().clone(),
     });
     if let Some(journal) = journal {
-        context.spawn("leases", keep_leases(Arc::clone(&shared), journal, inbox));
+        keeper::start(context, &shared, journal, inbox);
     }
     for (port, name) in [(ServerPort::Dhcp, "dhcp"), (ServerPort::Pxe, "pxe")] {
         let given = context.sockets.take(name);
         if mode != Mode::Off {
-            listen(context, &shared, port, given)?;
+            let sockets = listen(context, &shared, port, given)?;
+            if port == ServerPort::Dhcp
+                && let Some(socket) = sockets.into_iter().next()
+            {
+                beside::start(context, &shared, socket);
+            }
         }
     }
     shared.count_leases();
@@ -161,51 +165,59 @@ fn listen(
     shared: &Arc<Shared>,
     port: ServerPort,
     given: Vec<std::os::fd::OwnedFd>,
-) -> Result<(), RunError> {
+) -> Result<Vec<Arc<ThreadSocket>>, RunError> {
     let mut sockets = Vec::new();
     for socket in given {
-        sockets.push(DatagramSocket::adopt(socket, ROOM_BYTES)?);
+        sockets.push(Arc::new(ThreadSocket::adopt(socket, ROOM_BYTES, TURN)?));
     }
     if sockets.is_empty() {
         let address = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port.number());
         // Another DHCP server on this host may have the port too, if it shares it.
-        let bound = DatagramSocket::bind(address, true, ROOM_BYTES);
-        sockets.push(bound.map_err(|source| BindError { port, source })?);
+        let bound = ThreadSocket::bind(address, true, ROOM_BYTES, TURN);
+        sockets.push(Arc::new(bound.map_err(|source| BindError { port, source })?));
     }
     let name = match port {
         ServerPort::Dhcp => "port 67",
         ServerPort::Pxe => "port 4011",
     };
-    for socket in sockets {
+    for socket in &sockets {
         let heartbeat = context.heartbeat(name);
-        let shared = Arc::clone(shared);
+        let (shared, socket) = (Arc::clone(shared), Arc::clone(socket));
+        // A thread of its own asks the kernel once for each packet, where a task asks three times.
         context.spawn(name, async move {
-            let socket = Arc::new(socket);
-            let mut buffer = [0; BUFFER_BYTES];
-            let mut failures = 0;
-            loop {
-                heartbeat.beat();
-                let received = tokio::select! {
-                    received = timeout(TURN, socket.receive(&mut buffer)) => received,
-                    () = shared.shutdown.cancelled() => return Ok(()),
-                };
-                match received {
-                    Err(_nothing) => {}
-                    Ok(Ok(arrival)) => {
-                        failures = 0;
-                        let datagram = buffer.get(..arrival.length).unwrap_or(&buffer);
-                        shared.take(&socket, port, &arrival, datagram).await;
-                    }
-                    Ok(Err(problem)) => {
-                        failures += 1;
-                        tracing::warn!(err = %problem, "receiving on {name} failed");
-                        if failures >= MAX_FAILURES {
-                            return Err(problem.into());
-                        }
-                    }
+            spawn_blocking(move || serve(&shared, &socket, port, name, &heartbeat)).await??;
+            Ok(())
+        });
+    }
+    Ok(sockets)
+}
+
+fn serve(
+    shared: &Shared,
+    socket: &Arc<ThreadSocket>,
+    port: ServerPort,
+    name: &str,
+    heartbeat: &Heartbeat,
+) -> Result<(), RunError> {
+    let mut buffer = [0; BUFFER_BYTES];
+    let mut failures = 0;
+    while !shared.shutdown.is_cancelled() {
+        heartbeat.beat();
+        match socket.receive(&mut buffer) {
+            Ok(None) => {}
+            Ok(Some(arrival)) => {
+                failures = 0;
+                let datagram = buffer.get(..arrival.length).unwrap_or(&buffer);
+                shared.take(socket, port, &arrival, datagram);
+            }
+            Err(problem) => {
+                failures += 1;
+                tracing::warn!(err = %problem, "receiving on {name} failed");
+                if failures >= MAX_FAILURES {
+                    return Err(problem.into());
                 }
             }
-        });
+        }
     }
     Ok(())
 }
@@ -229,13 +241,73 @@ impl Shared {
         self.lock().engine.leases(SystemTime::now())
     }
 
-    fn count_leases(&self) {
-        self.counters.leases.set(i64::try_from(self.leases().len()).unwrap_or(i64::MAX));
+    /// The changes that rebuild all leases.
+    pub(crate) fn lease_changes(&self) -> Vec<LeaseChange> {
+        self.lock().engine.lease_changes(SystemTime::now())
     }
 
-    async fn take(
+    /// Says how many answers were dropped since this was asked last.
+    pub(crate) fn say_dropped(&self) {
+        let dropped = self.dropped.swap(0, Ordering::Relaxed);
+        if dropped > 0 {
+            tracing::warn!(dropped, "answers were dropped: the disk is too slow for the leases");
+        }
+    }
+
+    /// Sets the gauge of leases.
+    pub(crate) fn count_leases(&self) {
+        let count = self.lock().engine.count_leases(SystemTime::now());
+        self.counters.leases.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// The other servers that were heard lately.
+    pub(crate) fn servers(&self) -> Vec<OtherServer> {
+        self.lock().servers.list(SystemTime::now())
+    }
+
+    /// What to ask which servers there are, for each interface that is served: its index, our address there, and the question.
+    pub(crate) fn probes(&self, xid: u32) -> Vec<(u32, Ipv4Addr, Probe)> {
+        let mut core = self.lock();
+        let mut probes = Vec::new();
+        for (index, address, card) in core.interfaces.cards() {
+            let probe = Probe { mac: card, xid };
+            core.probe = Some(probe);
+            probes.push((index, address, probe));
+        }
+        probes
+    }
+
+    /// Takes up a packet that another server sent to somebody else.
+    pub(crate) fn overhear(&self, index: u32, mac: Option<MacAddr>, packet: &[u8]) {
+        let Some(heard) = Overheard::in_packet(packet) else { return };
+        let mut core = self.lock();
+        if let Some(interface) = core.interfaces.get(index).map(|one| Arc::clone(&one.name)) {
+            self.hear(&mut core, SystemTime::now(), &interface, mac, heard);
+        }
+    }
+
+    fn hear(
         &self,
-        socket: &Arc<DatagramSocket>,
+        core: &mut Core,
+        now: SystemTime,
+        interface: &Arc<str>,
+        mac: Option<MacAddr>,
+        heard: Overheard,
+    ) {
+        if core.interfaces.own(heard.server).is_some() {
+            return;
+        }
+        let Some(news) = core.servers.hear(now, interface, mac, heard) else { return };
+        log::write_news(&news);
+        if news.is_new {
+            let at = Some(timestamp(now));
+            self.link.report(Contact { at, detail: news.message, ..Contact::default() });
+        }
+    }
+
+    fn take(
+        &self,
+        socket: &Arc<ThreadSocket>,
         port: ServerPort,
         arrival: &Arrival,
         datagram: &[u8],
@@ -249,15 +321,16 @@ impl Shared {
         self.record(now, &record);
         if changes.is_empty() {
             if let Some(reply) = reply {
-                self.send(socket, &reply).await;
+                self.send(socket, &reply);
             }
             return;
         }
         let job = Job { changes, reply: reply.map(|reply| (Arc::clone(socket), reply)) };
         if let Some(jobs) = &self.jobs
-            && let Err(problem) = jobs.try_send(job)
+            && jobs.try_send(job).is_err()
         {
-            tracing::warn!(err = %problem, "an answer was dropped: the disk is too slow for the leases");
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+            self.counters.unsent.inc();
         }
     }
 
@@ -270,7 +343,10 @@ impl Shared {
         datagram: &[u8],
     ) -> Option<Outcome> {
         let mut core = self.lock();
-        let Core { engine, interfaces, .. } = &mut *core;
+        let Core { engine, interfaces, probe, .. } = &mut *core;
+        if probe.is_some_and(|probe| probe.is(datagram)) {
+            return None;
+        }
         let interface = interfaces.get(arrival.interface)?.clone();
         let (address, prefix) = interfaces.own(arrival.to).or_else(|| {
             engine.address_to_serve_by(&interface.name, &interface.addresses).copied()
@@ -294,17 +370,8 @@ impl Shared {
         if let Some(contact) = contact {
             self.link.report(contact);
         }
-        if let Some(server) = self.rival(record)
-            && core.interfaces.own(server).is_none()
-            && core.warned.get(now, &server).is_none()
-        {
-            core.warned.put(now, server, ());
-            tracing::warn!(
-                iface = %record.interface,
-                peer = %server,
-                "another DHCP server answers here, and machines may take its word instead: {}",
-                record.verdict.reason()
-            );
+        if let Some(heard) = told_of(record) {
+            self.hear(&mut core, now, &record.interface, None, heard);
         }
         if is_new && core.log_lines.admit(now) {
             drop(core);
@@ -312,24 +379,11 @@ impl Shared {
         }
     }
 
-    /// Another server that gets between a machine and us.
-    fn rival(&self, record: &Exchange) -> Option<Ipv4Addr> {
-        match record.verdict {
-            Verdict::Silent(Silence::ServerReply { server, ref boot_file }) => {
-                (self.mode == Mode::Full || !boot_file.is_empty()).then_some(server)
-            }
-            // Beside a proxy there is always another; beside a full server there must not be.
-            Verdict::Silent(Silence::OtherServer(server)) => {
-                (self.mode == Mode::Full).then_some(server)
-            }
-            _ => None,
-        }
-    }
-
-    async fn send(&self, socket: &DatagramSocket, reply: &Reply) {
+    /// Sends an answer; one that can't be sent is counted and said.
+    pub(crate) fn send(&self, socket: &ThreadSocket, reply: &Reply) {
         let departure =
             Departure { to: reply.destination, local: reply.source, interface: reply.interface };
-        if let Err(problem) = socket.send(&departure, &reply.bytes).await {
+        if let Err(problem) = socket.send(&departure, &reply.bytes) {
             self.counters.unsent.inc();
             tracing::warn!(peer = %reply.destination, err = %problem, "an answer could not be sent");
         }
@@ -340,41 +394,17 @@ impl Shared {
     }
 }
 
-/// Writes changes of leases, and only then sends the answers that tell of them (RFC 2131 §3.1: a server commits, then answers).
-async fn keep_leases(
-    shared: Arc<Shared>,
-    mut journal: Journal,
-    mut inbox: mpsc::Receiver<Job>,
-) -> Result<(), RunError> {
-    loop {
-        let mut jobs = Vec::new();
-        tokio::select! {
-            _ = inbox.recv_many(&mut jobs, JOBS_AT_ONCE) => {}
-            () = shared.shutdown.cancelled() => return Ok(()),
-        }
-        let changes: Vec<LeaseChange> = jobs.iter().flat_map(|job| &job.changes).cloned().collect();
-        // The engine is ahead of the journal, never behind it: what it has includes these changes.
-        let whole =
-            journal.is_long().then(|| shared.lock().engine.lease_changes(SystemTime::now()));
-        let written = spawn_blocking(move || {
-            let written = match whole {
-                Some(whole) => journal.compact(&whole),
-                None => journal.append(&changes),
-            };
-            (journal, written)
-        });
-        let outcome;
-        (journal, outcome) = written.await?;
-        if let Err(problem) = outcome {
-            tracing::error!(
-                err = bty_api::status::chain(&problem),
-                "leases could not be written, so their clients get no answer"
-            );
-            continue;
-        }
-        for (socket, reply) in jobs.into_iter().filter_map(|job| job.reply) {
-            shared.send(&socket, &reply).await;
-        }
-        shared.count_leases();
+/// Another server that a packet to our own port tells of.
+fn told_of(record: &Exchange) -> Option<Overheard> {
+    match &record.verdict {
+        Verdict::Silent(Silence::ServerReply(heard)) => Some(heard.clone()),
+        // A client says whose offer it took.
+        Verdict::Silent(Silence::OtherServer(server)) => Some(Overheard {
+            server: *server,
+            leases: true,
+            boots: false,
+            boot_file: String::new(),
+        }),
+        _ => None,
     }
 }

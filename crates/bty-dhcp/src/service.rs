@@ -1,12 +1,13 @@
 //! What `btyctl` and other local callers can ask.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use bty_api::{
     convert::timestamp,
     dhcp::v1::{
         Lease, ListExchangesRequest, ListExchangesResponse, ListLeasesRequest, ListLeasesResponse,
-        WatchExchangesRequest, WatchExchangesResponse, dhcp_service_server::DhcpService,
+        ListServersRequest, ListServersResponse, Server, WatchExchangesRequest,
+        WatchExchangesResponse, dhcp_service_server::DhcpService,
     },
     status,
 };
@@ -92,6 +93,25 @@ impl DhcpService for Service {
             reserved,
         });
         Ok(Response::new(ListLeasesResponse { leases: leases.collect() }))
+    }
+
+    async fn list_servers(
+        &self,
+        _: Request<ListServersRequest>,
+    ) -> Result<Response<ListServersResponse>, Status> {
+        let servers = self.shared.servers().into_iter().map(|server| Server {
+            address: server.address.to_string(),
+            mac: server.mac.map(|mac| mac.to_string()).unwrap_or_default(),
+            interface: server.interface.to_string(),
+            leases: server.leases,
+            boots: server.boots,
+            boot_file: server.boot_file,
+            first_seen: Some(timestamp(server.first_seen)),
+            last_seen: Some(timestamp(server.last_seen)),
+            messages: server.messages,
+        });
+        let listening = self.shared.listening.load(Ordering::Relaxed);
+        Ok(Response::new(ListServersResponse { servers: servers.collect(), listening }))
     }
 }
 

@@ -1,6 +1,6 @@
 //! The `[dhcp]` section.
 
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, ops::RangeInclusive};
 
 use bty_types::MacAddr;
 use serde::{Deserialize, Serialize};
@@ -11,6 +11,8 @@ use crate::engine::{
 
 /// The longest name of an interface (`IFNAMSIZ` with its NUL is 16).
 const INTERFACE_CHARACTERS: usize = 15;
+/// How often other servers may be asked for, in seconds.
+const PROBE_SECONDS: RangeInclusive<u64> = 60..=86_400;
 
 /// What an operator can set.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -24,6 +26,9 @@ pub struct Settings {
     pub http_port: u16,
     /// Machines that are never told to netboot. In full mode they get a lease all the same.
     pub ignore: Vec<MacAddr>,
+    /// How often it is asked which other DHCP servers there are, in seconds: 60 to 86400, or 0 for never. The question is a
+    /// DISCOVER that no REQUEST follows.
+    pub probe_seconds: u64,
     /// The subnets that full mode leases addresses of.
     pub subnet: Vec<SubnetSettings>,
 }
@@ -35,6 +40,7 @@ impl Default for Settings {
             interfaces: Vec::new(),
             http_port: BootFiles::default().http_port,
             ignore: Vec::new(),
+            probe_seconds: 600,
             subnet: Vec::new(),
         }
     }
@@ -97,6 +103,8 @@ pub(crate) enum SettingsError {
     NoSubnet,
     #[error("http_port is 0; write the port of bty-httpd's plain HTTP, usually 80")]
     HttpPort,
+    #[error("probe_seconds {0} is neither 0 (never) nor between 60 (a minute) and 86400 (a day)")]
+    ProbeSeconds(u64),
     #[error("{0:?} is not the name of an interface; write one that `ip link` shows")]
     Interface(String),
     #[error("the subnet {network} is on {interface}, which is not among interfaces; add it there")]
@@ -112,6 +120,9 @@ impl Settings {
     pub(crate) fn rules(&self) -> Result<Rules, SettingsError> {
         if self.http_port == 0 {
             return Err(SettingsError::HttpPort);
+        }
+        if self.probe_seconds != 0 && !PROBE_SECONDS.contains(&self.probe_seconds) {
+            return Err(SettingsError::ProbeSeconds(self.probe_seconds));
         }
         if let Some(wrong) = self.interfaces.iter().find(|name| !is_interface(name)) {
             return Err(SettingsError::Interface(wrong.clone()));

@@ -23,6 +23,8 @@ pub trait Daemon: 'static {
     const PROGRAM: &'static str;
     /// One line for `--help`.
     const ABOUT: &'static str;
+    /// Threads for its tasks. Two: a daemon waits far more than it computes, and every one costs memory.
+    const WORKERS: usize = 2;
     /// Its section of the configuration. Every field has a default; unknown keys are errors (`deny_unknown_fields`).
     type Settings: DeserializeOwned + Serialize + Default + Debug + Clone + Send + Sync + 'static;
 
@@ -73,9 +75,8 @@ fn serve<D: Daemon>(invocation: Invocation, loaded: Loaded<D::Settings>) -> Exit
             return ExitCode::from(ErrorKind::InvalidInput.exit_code());
         }
     };
-    // Two workers: a daemon waits far more than it computes, and every worker costs memory.
     let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        tokio::runtime::Builder::new_multi_thread().worker_threads(D::WORKERS).enable_all().build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(problem) => {

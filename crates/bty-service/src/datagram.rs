@@ -4,7 +4,8 @@
 use std::{
     io::{self, IoSlice, IoSliceMut},
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
-    os::fd::{AsRawFd, OwnedFd},
+    os::fd::{AsRawFd, OwnedFd, RawFd},
+    time::Duration,
 };
 
 use nix::{
@@ -50,26 +51,15 @@ pub struct Departure {
 impl DatagramSocket {
     /// Binds a socket of its own. With `shared` another process that wants it so too may have the port as well.
     pub fn bind(address: SocketAddrV4, shared: bool, room_bytes: usize) -> io::Result<Self> {
-        let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
-        socket.set_reuse_address(shared)?;
-        socket.bind(&SocketAddr::from(address).into())?;
-        Self::prepare(&socket, room_bytes)?;
-        Ok(Self(UdpSocket::from_std(socket.into())?))
+        Self::adopt(bound(address, shared)?.into(), room_bytes)
     }
 
     /// Takes a socket that systemd has bound.
     pub fn adopt(socket: OwnedFd, room_bytes: usize) -> io::Result<Self> {
         let socket = Socket::from(socket);
-        Self::prepare(&socket, room_bytes)?;
-        Ok(Self(UdpSocket::from_std(socket.into())?))
-    }
-
-    fn prepare(socket: &Socket, room_bytes: usize) -> io::Result<()> {
+        prepare(&socket, room_bytes)?;
         socket.set_nonblocking(true)?;
-        socket.set_broadcast(true)?;
-        // More than the system allows is cut to what it allows.
-        socket.set_recv_buffer_size(room_bytes)?;
-        Ok(setsockopt(socket, sockopt::Ipv4PacketInfo, &true)?)
+        Ok(Self(UdpSocket::from_std(socket.into())?))
     }
 
     /// Where it listens.
@@ -79,29 +69,7 @@ impl DatagramSocket {
 
     /// Waits for a datagram and puts it into `buffer`.
     pub async fn receive(&self, buffer: &mut [u8]) -> io::Result<Arrival> {
-        self.0.async_io(Interest::READABLE, || self.try_receive(buffer)).await
-    }
-
-    fn try_receive(&self, buffer: &mut [u8]) -> io::Result<Arrival> {
-        let mut control = nix::cmsg_space!(libc::in_pktinfo);
-        let mut parts = [IoSliceMut::new(buffer)];
-        let (socket, flags) = (self.0.as_raw_fd(), MsgFlags::MSG_TRUNC);
-        let message = recvmsg::<SockaddrIn>(socket, &mut parts, Some(&mut control), flags)?;
-        let from = message.address.map(SocketAddrV4::from);
-        let info = message.cmsgs()?.find_map(|control| match control {
-            ControlMessageOwned::Ipv4PacketInfo(info) => Some(info),
-            _ => None,
-        });
-        let (Some(from), Some(info)) = (from, info) else {
-            return Err(io::Error::other("the kernel does not say where a datagram comes from"));
-        };
-        Ok(Arrival {
-            from,
-            to: Ipv4Addr::from(u32::from_be(info.ipi_addr.s_addr)),
-            local: Ipv4Addr::from(u32::from_be(info.ipi_spec_dst.s_addr)),
-            interface: u32::try_from(info.ipi_ifindex).map_err(io::Error::other)?,
-            length: message.bytes,
-        })
+        self.0.async_io(Interest::READABLE, || receive(self.0.as_raw_fd(), buffer)).await
     }
 
     /// Sends a datagram, waiting for room.
@@ -111,23 +79,119 @@ impl DatagramSocket {
 
     /// Sends a datagram now or not at all.
     pub fn try_send(&self, departure: &Departure, datagram: &[u8]) -> io::Result<()> {
-        let address = |address: Ipv4Addr| libc::in_addr { s_addr: u32::from(address).to_be() };
-        let info = libc::in_pktinfo {
-            // 0: routing decides.
-            ipi_ifindex: i32::try_from(departure.interface.unwrap_or(0))
-                .map_err(io::Error::other)?,
-            ipi_spec_dst: address(departure.local),
-            ipi_addr: address(Ipv4Addr::UNSPECIFIED),
-        };
-        sendmsg(
-            self.0.as_raw_fd(),
-            &[IoSlice::new(datagram)],
-            &[ControlMessage::Ipv4PacketInfo(&info)],
-            MsgFlags::MSG_DONTWAIT,
-            Some(&SockaddrIn::from(departure.to)),
-        )?;
-        Ok(())
+        send(self.0.as_raw_fd(), departure, datagram, MsgFlags::MSG_DONTWAIT)
     }
+}
+
+/// The same for a thread that does nothing but wait for datagrams and answer them: it asks the kernel once for each, where a task
+/// asks three times.
+#[derive(Debug)]
+pub struct ThreadSocket(Socket);
+
+impl ThreadSocket {
+    /// As [`DatagramSocket::bind`]; a wait for a datagram ends after `patience`.
+    pub fn bind(
+        address: SocketAddrV4,
+        shared: bool,
+        room_bytes: usize,
+        patience: Duration,
+    ) -> io::Result<Self> {
+        Self::adopt(bound(address, shared)?.into(), room_bytes, patience)
+    }
+
+    /// Takes a socket that systemd has bound.
+    pub fn adopt(socket: OwnedFd, room_bytes: usize, patience: Duration) -> io::Result<Self> {
+        let socket = Socket::from(socket);
+        prepare(&socket, room_bytes)?;
+        socket.set_nonblocking(false)?;
+        socket.set_read_timeout(Some(patience))?;
+        Ok(Self(socket))
+    }
+
+    /// Waits for a datagram and puts it into `buffer`; `None` where none came.
+    pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<Arrival>> {
+        match receive(self.0.as_raw_fd(), buffer) {
+            Ok(arrival) => Ok(Some(arrival)),
+            Err(problem) if is_nothing(&problem) => Ok(None),
+            Err(problem) => Err(problem),
+        }
+    }
+
+    /// Sends a datagram, waiting for room.
+    pub fn send(&self, departure: &Departure, datagram: &[u8]) -> io::Result<()> {
+        send(self.0.as_raw_fd(), departure, datagram, MsgFlags::empty())
+    }
+
+    /// Sends a datagram now or not at all.
+    pub fn try_send(&self, departure: &Departure, datagram: &[u8]) -> io::Result<()> {
+        send(self.0.as_raw_fd(), departure, datagram, MsgFlags::MSG_DONTWAIT)
+    }
+}
+
+fn is_nothing(problem: &io::Error) -> bool {
+    matches!(
+        problem.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted
+    )
+}
+
+fn bound(address: SocketAddrV4, shared: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_reuse_address(shared)?;
+    socket.bind(&SocketAddr::from(address).into())?;
+    Ok(socket)
+}
+
+fn prepare(socket: &Socket, room_bytes: usize) -> io::Result<()> {
+    socket.set_broadcast(true)?;
+    // More than the system allows takes a right that only tests and systemd have (CAP_NET_ADMIN); without it, it is cut to what
+    // the system allows, and what systemd has made larger would be made smaller.
+    if setsockopt(socket, sockopt::RcvBufForce, &room_bytes).is_err()
+        && socket.recv_buffer_size()? < room_bytes
+    {
+        socket.set_recv_buffer_size(room_bytes)?;
+    }
+    Ok(setsockopt(socket, sockopt::Ipv4PacketInfo, &true)?)
+}
+
+fn receive(socket: RawFd, buffer: &mut [u8]) -> io::Result<Arrival> {
+    let mut control = nix::cmsg_space!(libc::in_pktinfo);
+    let mut parts = [IoSliceMut::new(buffer)];
+    let flags = MsgFlags::MSG_TRUNC;
+    let message = recvmsg::<SockaddrIn>(socket, &mut parts, Some(&mut control), flags)?;
+    let from = message.address.map(SocketAddrV4::from);
+    let info = message.cmsgs()?.find_map(|control| match control {
+        ControlMessageOwned::Ipv4PacketInfo(info) => Some(info),
+        _ => None,
+    });
+    let (Some(from), Some(info)) = (from, info) else {
+        return Err(io::Error::other("the kernel does not say where a datagram comes from"));
+    };
+    Ok(Arrival {
+        from,
+        to: Ipv4Addr::from(u32::from_be(info.ipi_addr.s_addr)),
+        local: Ipv4Addr::from(u32::from_be(info.ipi_spec_dst.s_addr)),
+        interface: u32::try_from(info.ipi_ifindex).map_err(io::Error::other)?,
+        length: message.bytes,
+    })
+}
+
+fn send(socket: RawFd, departure: &Departure, datagram: &[u8], flags: MsgFlags) -> io::Result<()> {
+    let address = |address: Ipv4Addr| libc::in_addr { s_addr: u32::from(address).to_be() };
+    let info = libc::in_pktinfo {
+        // 0: routing decides.
+        ipi_ifindex: i32::try_from(departure.interface.unwrap_or(0)).map_err(io::Error::other)?,
+        ipi_spec_dst: address(departure.local),
+        ipi_addr: address(Ipv4Addr::UNSPECIFIED),
+    };
+    sendmsg(
+        socket,
+        &[IoSlice::new(datagram)],
+        &[ControlMessage::Ipv4PacketInfo(&info)],
+        flags,
+        Some(&SockaddrIn::from(departure.to)),
+    )?;
+    Ok(())
 }
 
 #[cfg(test)]
@@ -150,5 +214,24 @@ mod tests {
         server.send(&departure, b"answer").await.unwrap();
         let (length, from) = client.recv_from(&mut buffer).await.unwrap();
         assert_eq!((length, from), (4, asked.into()));
+    }
+
+    #[test]
+    fn a_thread_waits_no_longer_than_its_patience() {
+        let any = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0);
+        let socket = ThreadSocket::bind(any, false, 1 << 16, Duration::from_millis(1)).unwrap();
+        let mut buffer = [0; 16];
+        assert_eq!(socket.receive(&mut buffer).unwrap(), None);
+        let address = socket.0.local_addr().unwrap().as_socket().unwrap();
+        let client = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.send_to(b"question", address).unwrap();
+        let arrival = loop {
+            if let Some(arrival) = socket.receive(&mut buffer).unwrap() {
+                break arrival;
+            }
+        };
+        let departure = Departure { to: arrival.from, local: arrival.local, interface: None };
+        socket.send(&departure, b"answer").unwrap();
+        assert_eq!((client.recv(&mut buffer).unwrap(), &buffer[..6]), (6, &b"answer"[..]));
     }
 }

@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use crate::{
     daemon::{Daemon, DaemonSpec, write_config},
     dnsmasq::Dnsmasq,
+    kea::Kea,
     namespace::{Host, Lan},
     vm::{Disk, Firmware, Machine, MachineSpec, Nic},
     wait,
@@ -29,6 +30,8 @@ const POOL: (&str, &str) = ("10.77.0.100", "10.77.0.199");
 pub enum DhcpMode {
     /// A foreign server (dnsmasq); bty-dhcp is a proxy beside it.
     Proxy,
+    /// The same with Kea.
+    ProxyBesideKea,
     /// bty-dhcp alone.
     Full,
 }
@@ -60,6 +63,7 @@ impl ApplianceSpec {
 pub struct Appliance {
     daemons: BTreeMap<&'static str, Daemon>,
     foreign: Option<Dnsmasq>,
+    kea: Option<Kea>,
     _router: Dnsmasq,
     lan: Lan,
     server: Host,
@@ -83,18 +87,21 @@ impl Appliance {
             .context("making a folder for the lab")?;
         let mut lan = Lan::new()?;
         let server = lan.add_server()?;
-        let foreign = match spec.dhcp {
-            DhcpMode::Full => None,
-            DhcpMode::Proxy => {
-                let host = lan.add_foreign_dhcp_host()?;
-                Some(Dnsmasq::start(&host, &folder.path().join("dnsmasq"), POOL.0, POOL.1)?)
+        let (mut foreign, mut kea) = (None, None);
+        if spec.dhcp != DhcpMode::Full {
+            let host = lan.add_foreign_dhcp_host()?;
+            let place = folder.path().join("lan-dhcp");
+            match spec.dhcp {
+                DhcpMode::ProxyBesideKea => kea = Some(Kea::start(&host, &place, POOL.0, POOL.1)?),
+                _ => foreign = Some(Dnsmasq::start(&host, &place, POOL.0, POOL.1)?),
             }
-        };
+        }
         let router = Dnsmasq::start_router(&lan.add_router_host()?, &folder.path().join("router"))?;
         write_config(folder.path(), &configuration(&spec, folder.path()))?;
         let mut appliance = Self {
             daemons: BTreeMap::new(),
             foreign,
+            kea,
             _router: router,
             lan,
             server,
@@ -140,6 +147,11 @@ impl Appliance {
     /// The foreign DHCP server, where there is one.
     pub fn foreign(&self) -> Option<&Dnsmasq> {
         self.foreign.as_ref()
+    }
+
+    /// Kea, where it is the foreign DHCP server.
+    pub fn kea(&self) -> Option<&Kea> {
+        self.kea.as_ref()
     }
 
     /// Where everything that this appliance writes is.
@@ -249,6 +261,9 @@ impl Appliance {
         if let Some(foreign) = &self.foreign {
             logs += &format!("== dnsmasq\n{}\n", foreign.log().unwrap_or_default());
         }
+        if let Some(kea) = &self.kea {
+            logs += &format!("== Kea\n{}\n", kea.log().unwrap_or_default());
+        }
         logs
     }
 
@@ -281,7 +296,7 @@ fn configuration(spec: &ApplianceSpec, folder: &Path) -> String {
     // bty-httpd opens its folders by path; the registry makes this one at its first start.
     let _ = fs::create_dir_all(&images);
     let mode = match spec.dhcp {
-        DhcpMode::Proxy => "proxy",
+        DhcpMode::Proxy | DhcpMode::ProxyBesideKea => "proxy",
         DhcpMode::Full => "full",
     };
     let mut sections: Vec<(&str, String)> = vec![

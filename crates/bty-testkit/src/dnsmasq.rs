@@ -30,6 +30,15 @@ impl Dnsmasq {
         Self::start_with(host, folder, &lines, "DHCP, IP range")
     }
 
+    /// Starts it on `host` as a proxy, which gives no addresses and names `boot_file` to each PC and each x64 UEFI that netboots.
+    pub fn start_proxy(host: &Host, folder: &Path, boot_file: &str) -> Result<Self> {
+        let lines = format!(
+            "dhcp-range=10.77.0.0,proxy\npxe-service=x86PC,\"other\",{boot_file}\n\
+             pxe-service=X86-64_EFI,\"other\",{boot_file}\n"
+        );
+        Self::start_with(host, folder, &lines, "DHCP, proxy")
+    }
+
     /// Starts it on `host` as a router that gives no addresses and leads nowhere. Without one iPXE of 2019, which QEMU's
     /// cards have, waits 16 s for it at each boot.
     pub fn start_router(host: &Host, folder: &Path) -> Result<Self> {

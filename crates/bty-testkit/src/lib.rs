@@ -9,6 +9,7 @@ pub mod child;
 pub mod console;
 pub mod daemon;
 pub mod dnsmasq;
+pub mod kea;
 pub mod namespace;
 pub mod osimage;
 pub mod packages;
@@ -19,6 +20,7 @@ pub mod wait;
 pub use child::{Child, Program};
 pub use daemon::{Daemon, DaemonSpec};
 pub use dnsmasq::Dnsmasq;
+pub use kea::Kea;
 pub use namespace::{Host, Lan, Namespace, Port};
 pub use vm::{Disk, DiskBus, Firmware, Machine, MachineSpec, Nic, NicModel};
 

@@ -266,6 +266,9 @@ pub(crate) enum Dhcp {
     },
     /// The leases, where bty is the DHCP server.
     Leases,
+    /// The other DHCP servers that were heard: who gives addresses, and who
+    /// says where to boot from.
+    Servers,
 }
 
 #[derive(Debug, Subcommand)]

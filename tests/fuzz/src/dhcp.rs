@@ -6,7 +6,8 @@ use std::{
 };
 
 use bty_dhcp::engine::{
-    BootFiles, Directory, Engine, Ingress, Mode, Rules, ServerPort, Subnet, SubnetText, Verdict,
+    BootFiles, Directory, Engine, Ingress, Mode, Overheard, Rules, ServerPort, Subnet, SubnetText,
+    Verdict,
 };
 
 /// The most that is sent in one conversation.
@@ -33,6 +34,11 @@ pub(crate) fn datagrams(data: &[u8]) {
         prefix: 24,
         source: SocketAddrV4::new(Ipv4Addr::new(10, 77, 0, 101), 68),
     };
+    // What other servers say is read from whole packets.
+    if let Some(heard) = Overheard::in_packet(rest) {
+        assert!(heard.boot_file.len() <= 64, "a boot file of {} bytes", heard.boot_file.len());
+        assert!(heard.boots || heard.boot_file.is_empty(), "a boot file of nobody");
+    }
     let mut now = SystemTime::UNIX_EPOCH + Duration::from_hours(500_000);
     for datagram in crate::pieces(rest).take(MOST_DATAGRAMS) {
         now += Duration::from_millis(700);

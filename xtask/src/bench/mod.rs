@@ -3,6 +3,7 @@
 //! Nothing here is a test: a number belongs to the machine that it was measured on. What is a promise is the ratio.
 
 mod boot_scripts;
+mod dhcp;
 mod first_byte;
 mod http;
 pub(crate) mod http_load;
@@ -13,7 +14,7 @@ mod reference;
 mod tftp;
 pub(crate) mod tftp_load;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use bty_testkit::packages;
 use clap::ValueEnum;
 use serde::Serialize;
@@ -22,7 +23,7 @@ use xshell::Shell;
 use crate::{build, live::Cpu, workspace};
 
 /// What the peers are made of.
-const PEERS: [&str; 5] = ["atftpd", "ethtool", "nginx-light", "wrk", "zstd"];
+const PEERS: [&str; 6] = ["atftpd", "ethtool", "kea-admin", "nginx-light", "wrk", "zstd"];
 
 /// What to measure.
 #[derive(Debug, Clone, clap::Args)]
@@ -40,7 +41,7 @@ pub(crate) struct BenchArgs {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum What {
     /// Boot scripts beside nginx, the way to the first byte written beside
-    /// a flasher of busybox, zstd and dd, and HTTP and TFTP as below.
+    /// a flasher of busybox, zstd and dd, and HTTP, TFTP and DHCP as below.
     Netboot,
     /// The way from power-on to the first byte alone, for each firmware,
     /// beside dnsmasq, nginx and that flasher.
@@ -51,6 +52,8 @@ enum What {
     Http,
     /// Boot scripts alone, beside nginx.
     Scripts,
+    /// DHCP alone, beside Kea and dnsmasq.
+    Dhcp,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -76,7 +79,10 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
     packages::ensure(&[packages::LAB, packages::LIVE, &PEERS].concat())?;
     let shell = Shell::new()?;
     shell.change_dir(workspace::root());
-    let binaries = build::programs(&shell)?;
+    let binaries = match args.what {
+        What::Dhcp => build::some_programs(&shell, &["bty-dhcp"])?,
+        _ => build::programs(&shell)?,
+    };
     let boots = matches!(args.what, What::Netboot | What::PowerOn);
     let live = boots.then(|| build::live(&shell, &[Cpu::X64])).transpose()?;
     if bty_testkit::require_root().is_err() {
@@ -97,6 +103,9 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
     }
     if matches!(args.what, What::Netboot | What::Tftp) {
         figures.extend(tftp::measure(&binaries, args.runs)?);
+    }
+    if matches!(args.what, What::Netboot | What::Dhcp) {
+        figures.extend(dhcp::measure(&binaries, args.runs)?);
     }
     match args.output {
         Output::Json => println!("{}", serde_json::to_string_pretty(&figures)?),

@@ -12,8 +12,8 @@ use bty_testkit::{
 use super::{Figure, median, process::cpu_seconds};
 
 const MOST_BYTES: usize = 64 << 20;
-const SERVER_CORE: &str = "0";
-const CLIENT_CORE: &str = "1";
+pub(super) const SERVER_CORE: &str = "0";
+pub(super) const CLIENT_CORE: &str = "1";
 
 /// What is fetched, how, and by how many at the same time.
 struct Cell {

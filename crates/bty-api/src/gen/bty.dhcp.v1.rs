@@ -191,6 +191,80 @@ impl ::prost::Name for Lease {
         "/bty.dhcp.v1.Lease".into()
     }
 }
+/// Request of ListServers.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListServersRequest {}
+impl ::prost::Name for ListServersRequest {
+    const NAME: &'static str = "ListServersRequest";
+    const PACKAGE: &'static str = "bty.dhcp.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.dhcp.v1.ListServersRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.dhcp.v1.ListServersRequest".into()
+    }
+}
+/// Response of ListServers.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListServersResponse {
+    /// The servers.
+    #[prost(message, repeated, tag = "1")]
+    pub servers: ::prost::alloc::vec::Vec<Server>,
+    /// Whether what servers say to their clients is heard at all. If not, only what clients say of them is known.
+    #[prost(bool, tag = "2")]
+    pub listening: bool,
+}
+impl ::prost::Name for ListServersResponse {
+    const NAME: &'static str = "ListServersResponse";
+    const PACKAGE: &'static str = "bty.dhcp.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.dhcp.v1.ListServersResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.dhcp.v1.ListServersResponse".into()
+    }
+}
+/// Another DHCP server.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Server {
+    /// What it calls itself (option 54), else where its messages come from.
+    #[prost(string, tag = "1")]
+    pub address: ::prost::alloc::string::String,
+    /// The card that its messages come from, a relay's where there is one; empty where only clients told of it.
+    #[prost(string, tag = "2")]
+    pub mac: ::prost::alloc::string::String,
+    /// The interface by which it was heard last.
+    #[prost(string, tag = "3")]
+    pub interface: ::prost::alloc::string::String,
+    /// Whether it gives addresses.
+    #[prost(bool, tag = "4")]
+    pub leases: bool,
+    /// Whether it says where to boot from.
+    #[prost(bool, tag = "5")]
+    pub boots: bool,
+    /// The boot file that it named last; empty where none.
+    #[prost(string, tag = "6")]
+    pub boot_file: ::prost::alloc::string::String,
+    /// When it was heard first.
+    #[prost(message, optional, tag = "7")]
+    pub first_seen: ::core::option::Option<::prost_types::Timestamp>,
+    /// When it was heard last.
+    #[prost(message, optional, tag = "8")]
+    pub last_seen: ::core::option::Option<::prost_types::Timestamp>,
+    /// How often it was heard.
+    #[prost(uint64, tag = "9")]
+    pub messages: u64,
+}
+impl ::prost::Name for Server {
+    const NAME: &'static str = "Server";
+    const PACKAGE: &'static str = "bty.dhcp.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.dhcp.v1.Server".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.dhcp.v1.Server".into()
+    }
+}
 /// Generated client implementations.
 pub mod dhcp_service_client {
     #![allow(
@@ -322,6 +396,21 @@ pub mod dhcp_service_client {
             req.extensions_mut().insert(GrpcMethod::new("bty.dhcp.v1.DhcpService", "ListLeases"));
             self.inner.unary(req, path, codec).await
         }
+        /// The other DHCP servers that were heard within a day, the latest first.
+        pub async fn list_servers(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListServersRequest>,
+        ) -> std::result::Result<tonic::Response<super::ListServersResponse>, tonic::Status>
+        {
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/bty.dhcp.v1.DhcpService/ListServers");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("bty.dhcp.v1.DhcpService", "ListServers"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -357,6 +446,11 @@ pub mod dhcp_service_server {
             &self,
             request: tonic::Request<super::ListLeasesRequest>,
         ) -> std::result::Result<tonic::Response<super::ListLeasesResponse>, tonic::Status>;
+        /// The other DHCP servers that were heard within a day, the latest first.
+        async fn list_servers(
+            &self,
+            request: tonic::Request<super::ListServersRequest>,
+        ) -> std::result::Result<tonic::Response<super::ListServersResponse>, tonic::Status>;
     }
     /// The DHCP daemon's view of the wire.
     #[derive(Debug)]
@@ -541,6 +635,45 @@ pub mod dhcp_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListLeasesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/bty.dhcp.v1.DhcpService/ListServers" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListServersSvc<T: DhcpService>(pub Arc<T>);
+                    impl<T: DhcpService> tonic::server::UnaryService<super::ListServersRequest> for ListServersSvc<T> {
+                        type Response = super::ListServersResponse;
+                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListServersRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as DhcpService>::list_servers(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListServersSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -780,7 +780,7 @@ impl ::prost::Name for BootAttempt {
 /// Something that was seen of a machine on the boot path.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Contact {
-    /// MAC address.
+    /// MAC address; empty for what concerns the network and no machine: then `detail` says what, and an event is recorded.
     #[prost(string, tag = "1")]
     pub mac: ::prost::alloc::string::String,
     /// Who saw it counts its contacts from 1 at each start.

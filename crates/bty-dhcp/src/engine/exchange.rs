@@ -7,6 +7,7 @@ use bty_types::MacAddr;
 use super::{
     client::{Architecture, Client},
     ingress::ServerPort,
+    overheard::Overheard,
     request::{Malformed, Message},
 };
 
@@ -92,13 +93,8 @@ pub enum Silence {
     #[error("bty-dhcp is off")]
     Off,
     /// It comes from another server.
-    #[error("another DHCP server, {server}, was heard{}", boot_file_clause(boot_file))]
-    ServerReply {
-        /// The other server.
-        server: Ipv4Addr,
-        /// The boot file that it names; empty where none.
-        boot_file: String,
-    },
+    #[error("another DHCP server, {}, was heard{}", .0.server, boot_file_clause(&.0.boot_file))]
+    ServerReply(Overheard),
     /// BOOTP without DHCP.
     #[error("it is plain BOOTP, without a DHCP message type")]
     Bootp,
@@ -163,7 +159,7 @@ impl Silence {
         match self {
             Self::Malformed(_) => "malformed",
             Self::Off => "off",
-            Self::ServerReply { .. } => "server_reply",
+            Self::ServerReply(_) => "server_reply",
             Self::Bootp => "bootp",
             Self::OtherMessage(_) => "other_message",
             Self::PlainClient => "plain_client",

@@ -104,6 +104,12 @@ impl Leases {
         }
     }
 
+    /// How many leases run.
+    pub(super) fn count(&self, now: SystemTime) -> usize {
+        let runs = |entry: &&Entry| entry.state == State::Bound && entry.until > now;
+        self.entries.values().filter(runs).count()
+    }
+
     /// The leases that run, by address.
     pub(super) fn running(&self, now: SystemTime) -> impl Iterator<Item = Lease> + '_ {
         self.entries.iter().filter_map(move |(&address, entry)| {

@@ -12,9 +12,12 @@ mod full;
 mod ingress;
 mod leases;
 mod options;
+mod overheard;
+mod probe;
 mod recent;
 mod request;
 mod rules;
+mod servers;
 mod subnet;
 
 use std::{net::Ipv4Addr, time::SystemTime};
@@ -24,9 +27,12 @@ pub use client::{Architecture, Client};
 pub use exchange::{Answer, Exchange, Sender, Silence, Verdict};
 pub use ingress::{Ingress, Reply, ServerPort};
 pub use leases::{Lease, LeaseChange};
+pub use overheard::Overheard;
+pub use probe::Probe;
 pub use recent::Recent;
 pub use request::{Malformed, Message};
 pub use rules::{Directory, Knows, MachineFacts, Mode, Rules};
+pub use servers::{News, OtherServer, Servers};
 pub use subnet::{Reservation, Subnet, SubnetError, SubnetText};
 
 use answer::Answering;
@@ -74,6 +80,11 @@ impl Engine {
         let is_reserved =
             |address| self.subnets.iter().any(|subnet: &Subnet| subnet.is_reserved(address));
         self.leases.running(now).map(|lease| (lease.clone(), is_reserved(lease.address))).collect()
+    }
+
+    /// How many leases run.
+    pub fn count_leases(&self, now: SystemTime) -> usize {
+        self.leases.count(now)
     }
 
     /// The changes that rebuild the state of the leases.
@@ -275,11 +286,11 @@ impl Engine {
 
 /// A reply that came to a server's port: through a relay, or somebody's mistake. Worth knowing where two servers quarrel.
 fn another_server(ingress: &Ingress, request: &Request) -> Silence {
-    let boot_file = request.options.get(code::BOOT_FILE).unwrap_or(&request.file);
-    Silence::ServerReply {
-        server: request.server_id.unwrap_or_else(|| *ingress.source.ip()),
-        boot_file: printable(boot_file),
-    }
+    Silence::ServerReply(Overheard::in_reply(
+        request,
+        *ingress.source.ip(),
+        ServerPort::Dhcp.number(),
+    ))
 }
 
 fn describe(asked: &Asked<'_>) -> Sender {

@@ -137,6 +137,8 @@ pub(super) struct Request {
     pub(super) secs: u16,
     pub(super) flags: u16,
     pub(super) ciaddr: Ipv4Addr,
+    /// Of a reply alone: what its server gives.
+    pub(super) yiaddr: Ipv4Addr,
     pub(super) giaddr: Ipv4Addr,
     pub(super) mac: MacAddr,
     pub(super) file: Vec<u8>,
@@ -186,6 +188,7 @@ impl Request {
             secs: header.secs(),
             flags: header.flags().into(),
             ciaddr: header.ciaddr(),
+            yiaddr: header.yiaddr(),
             giaddr: header.giaddr(),
             mac,
             file: header.fname().to_vec(),

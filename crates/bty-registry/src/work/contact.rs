@@ -47,6 +47,10 @@ pub(crate) fn take_contacts(
     for contact in contacts.iter().filter(|contact| contact.sequence > heard) {
         last = last.max(contact.sequence);
         taken.new += 1;
+        if contact.mac.is_empty() {
+            record_of_network(transaction, contact, daemon)?;
+            continue;
+        }
         // A reporter has parsed the address already. One contact that is wrong must not block the others behind it.
         let Ok(mac) = contact.mac.parse() else {
             tracing::warn!(
@@ -82,6 +86,21 @@ pub(crate) fn take_contacts(
         );
     }
     Ok(taken)
+}
+
+/// Records what concerns the network and no machine, such as another DHCP server.
+fn record_of_network(
+    transaction: &mut Transaction<'_>,
+    contact: &Contact,
+    daemon: &str,
+) -> Result<(), Problem> {
+    transaction.event(NewEvent {
+        kind: "network.server",
+        actor: daemon.to_owned(),
+        message: printable(&contact.detail).chars().take(DETAIL_CHARS).collect(),
+        ..NewEvent::default()
+    })?;
+    Ok(())
 }
 
 /// The machine, made where it isn't known; `None` where no more can be taken in.

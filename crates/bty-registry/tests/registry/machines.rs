@@ -271,3 +271,24 @@ async fn explaining_says_facts_and_hints() {
     assert_eq!(explained.facts[1], "no image is assigned");
     assert_eq!(explained.hints[0], format!("btyctl machine set {MAC} --image NAME:TAG"));
 }
+
+#[tokio::test]
+async fn what_concerns_no_machine_is_an_event_once() {
+    let registry = Registry::start("");
+    let detail = "another DHCP server, 10.77.0.3, gives addresses on eth0";
+    let seen = Contact { sequence: 1, detail: detail.into(), ..Contact::default() };
+    report(&registry, vec![seen.clone()]).await.unwrap();
+    report(&registry, vec![seen]).await.unwrap();
+    let request =
+        ListEventsRequest { kind_prefix: "network".into(), ..ListEventsRequest::default() };
+    let events = registry.events().list_events(request).await.unwrap().into_inner().events;
+    let shown: Vec<_> = events
+        .iter()
+        .map(|event| {
+            (event.kind.as_str(), event.actor.as_str(), event.mac.as_str(), &*event.message)
+        })
+        .collect();
+    assert_eq!(shown, [("network.server", "bty-dhcp", "", detail)]);
+    let machines = registry.machines().list_machines(ListMachinesRequest::default()).await.unwrap();
+    assert!(machines.into_inner().machines.is_empty());
+}

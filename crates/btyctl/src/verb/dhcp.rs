@@ -2,7 +2,8 @@
 
 use bty_api::dhcp::v1::{
     Exchange, ListExchangesRequest, ListExchangesResponse, ListLeasesRequest, ListLeasesResponse,
-    WatchExchangesRequest, dhcp_service_client::DhcpServiceClient,
+    ListServersRequest, ListServersResponse, WatchExchangesRequest,
+    dhcp_service_client::DhcpServiceClient,
 };
 
 use crate::{
@@ -41,6 +42,10 @@ pub(crate) async fn run(
         Dhcp::Leases => {
             let leases = client.list_leases(ListLeasesRequest {}).await?.into_inner();
             output.show(&leases, leases_table)
+        }
+        Dhcp::Servers => {
+            let servers = client.list_servers(ListServersRequest {}).await?.into_inner();
+            output.show(&servers, servers_table)
         }
     }
 }
@@ -104,4 +109,28 @@ fn leases_table(leases: &ListLeasesResponse) -> String {
         ]
     });
     table(["ADDRESS", "MACHINE", "HOSTNAME", "UNTIL", ""], rows)
+}
+
+fn servers_table(servers: &ListServersResponse) -> String {
+    let hint = if servers.listening {
+        ""
+    } else {
+        "\nOnly clients tell of other servers: bty-dhcp may not listen to these (CAP_NET_RAW)."
+    };
+    if servers.servers.is_empty() {
+        return format!("no other server was heard{hint}");
+    }
+    let rows = servers.servers.iter().map(|server| {
+        let boots = if server.boot_file.is_empty() { "yes" } else { &server.boot_file };
+        [
+            server.address.clone(),
+            server.mac.clone(),
+            server.interface.clone(),
+            if server.leases { "yes" } else { "" }.to_owned(),
+            if server.boots { boots } else { "" }.to_owned(),
+            time(server.last_seen.as_ref()),
+        ]
+    });
+    table(["SERVER", "CARD", "ON", "GIVES ADDRESSES", "SAYS WHAT TO BOOT", "LAST HEARD"], rows)
+        + hint
 }

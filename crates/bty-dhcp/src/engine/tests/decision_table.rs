@@ -366,10 +366,12 @@ fn another_servers_reply_is_told_apart() {
     reply.op = 2;
     assert_eq!(
         Server::new(Mode::Full).silence(&reply),
-        Silence::ServerReply {
+        Silence::ServerReply(Overheard {
             server: "10.77.0.9".parse().unwrap(),
+            leases: false,
+            boots: true,
             boot_file: "evil.efi".to_owned()
-        }
+        })
     );
 }
 

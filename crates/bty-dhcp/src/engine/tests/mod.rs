@@ -6,6 +6,7 @@ mod foreign_bytes;
 mod full_server;
 mod golden;
 mod lease_states;
+mod other_servers;
 mod packets;
 mod real_clients;
 mod subnets;
