@@ -9,7 +9,7 @@ use std::{
 };
 
 use bty_service::{
-    BootLink, Context, RunError,
+    BootLink, Context, RunError, SteadyClock,
     datagram::{Arrival, DatagramSocket, Departure},
 };
 use bty_types::{BootChain, MacAddr};
@@ -72,6 +72,8 @@ pub(crate) struct Shared {
     /// Where answers go that wait for the disk; only a full server has it.
     jobs: Option<mpsc::Sender<Job>>,
     shutdown: CancellationToken,
+    /// What leases last by; the machine's own clock may be set.
+    clock: SteadyClock,
 }
 
 /// What changes with each packet.
@@ -100,10 +102,11 @@ pub(crate) fn start(
     let rules = settings.rules()?;
     let mode = rules.mode;
     let (jobs, inbox) = mpsc::channel(WAITING_JOBS);
+    let clock = SteadyClock::start();
     let journal_path = context.paths.state.join(JOURNAL);
     let (engine, journal) = if mode == Mode::Full {
         let engine = Engine::new(rules, read_journal(&journal_path)?);
-        let journal = Journal::create(&journal_path, &engine.lease_changes(SystemTime::now()))?;
+        let journal = Journal::create(&journal_path, &engine.lease_changes(clock.now()))?;
         (engine, Some(journal))
     } else {
         (Engine::new(rules, []), None)
@@ -123,6 +126,7 @@ pub(crate) fn start(
         history: History::default(),
         jobs: journal.is_some().then_some(jobs),
         shutdown: context.shutdown().clone(),
+        clock,
     });
     if let Some(journal) = journal {
         context.spawn("leases", keep_leases(Arc::clone(&shared), journal, inbox));
@@ -226,7 +230,17 @@ impl Knows for Shared {
 impl Shared {
     /// The leases that run, and whether each is reserved.
     pub(crate) fn leases(&self) -> Vec<(Lease, bool)> {
-        self.lock().engine.leases(SystemTime::now())
+        let mut leases = self.lock().engine.leases(self.clock.now());
+        for (lease, _) in &mut leases {
+            lease.expires_at = self.clock.by_machine(lease.expires_at);
+        }
+        leases
+    }
+
+    /// As they are written: who reads them starts with the machine's clock.
+    fn by_machine(&self, changes: impl IntoIterator<Item = LeaseChange>) -> Vec<LeaseChange> {
+        let by_machine = |at| self.clock.by_machine(at);
+        changes.into_iter().map(|change| change.told_by(by_machine)).collect()
     }
 
     fn count_leases(&self) {
@@ -241,8 +255,8 @@ impl Shared {
         datagram: &[u8],
     ) {
         let now = SystemTime::now();
-        let Some(Outcome { reply, record, changes }) = self.decide(now, port, arrival, datagram)
-        else {
+        let decided = self.decide(self.clock.now(), port, arrival, datagram);
+        let Some(Outcome { reply, record, changes }) = decided else {
             self.counters.elsewhere.inc();
             return;
         };
@@ -352,10 +366,12 @@ async fn keep_leases(
             _ = inbox.recv_many(&mut jobs, JOBS_AT_ONCE) => {}
             () = shared.shutdown.cancelled() => return Ok(()),
         }
-        let changes: Vec<LeaseChange> = jobs.iter().flat_map(|job| &job.changes).cloned().collect();
+        let changes = jobs.iter().flat_map(|job| &job.changes).cloned();
+        let changes = shared.by_machine(changes);
         // The engine is ahead of the journal, never behind it: what it has includes these changes.
-        let whole =
-            journal.is_long().then(|| shared.lock().engine.lease_changes(SystemTime::now()));
+        let whole = journal
+            .is_long()
+            .then(|| shared.by_machine(shared.lock().engine.lease_changes(shared.clock.now())));
         let written = spawn_blocking(move || {
             let written = match whole {
                 Some(whole) => journal.compact(&whole),
