@@ -1,9 +1,15 @@
 //! From power-on to the flashed disk booting: real firmware, real daemons, real operating systems.
 
 mod arm64;
+mod clock;
 mod faults;
 mod foreign_image;
+mod full_disk;
+mod hardware;
+mod network;
 mod once;
+mod power;
+mod registry_away;
 mod secure_boot;
 mod small_machine;
 mod ways;

@@ -15,6 +15,7 @@ pub const LAB: &[&str] = &[
     "iproute2",
     "iputils-ping",
     "ipxe",
+    "libfaketime",
     "nftables",
     "ovmf",
     "qemu-system-x86",
