@@ -86,7 +86,6 @@ impl Installed {
             Ok(container.status()?.is_some())
         })?;
         let report = fs::read_to_string(root.join("report")).unwrap_or_default();
-        println!("{report}");
         ensure!(
             report.lines().any(|line| line == "all is well"),
             "{report}\n== the container's console\n{}",

@@ -210,17 +210,6 @@ mod tests {
     use super::*;
     use crate::{record::Machine, store::open};
 
-    fn rules() -> Rules {
-        Rules {
-            unknown_policy: bty_types::Policy::Inventory,
-            boot_chain: bty_types::BootChain::Ipxe,
-            max_attempts: 3,
-            lost_after: Duration::from_mins(1),
-            max_machines: 1000,
-            max_new_machines_per_minute: 1000,
-        }
-    }
-
     /// A job that puts a machine on record, and what its caller was told.
     fn put(number: u8, name_bytes: usize, told: &Arc<Mutex<Vec<bool>>>) -> Job {
         let told = Arc::clone(told);
@@ -250,7 +239,8 @@ mod tests {
         let pages: i64 =
             connection.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
         let (changes, mut watcher) = broadcast::channel(16);
-        let mut thread = Thread { connection, rules: rules(), changes, observe: Box::new(|_| ()) };
+        let mut thread =
+            Thread { connection, rules: Rules::for_tests(), changes, observe: Box::new(|_| ()) };
         let room = |thread: &Thread, pages: i64| {
             thread.connection.pragma_update(None, "max_page_count", pages).unwrap();
         };
