@@ -134,7 +134,7 @@ fn killed_again_and_again_it_waits_and_says_why() -> Result<()> {
             target.ensure_whole_or_blank()?;
         }
         machine.power_on()?;
-        machine.wait_for("waits: failed 3 times", STEP)?;
+        machine.wait_for("wait(s|ing): failed 3 times", STEP)?;
         ensure_runs(appliance, &mac, 3)?;
         let explained = appliance.btyctl(&["machine", "explain", &mac])?.to_string();
         ensure!(explained.contains("failed 3 times"), "{explained}");
