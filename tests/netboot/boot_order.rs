@@ -27,7 +27,7 @@ fn machine_for(
     removable: Option<PathBuf>,
 ) -> Result<(Machine, String, String)> {
     let ipxe = live()?.join("boot/x64/snponly.efi");
-    let image = osimage::ipxe_x64(&ipxe, removable.as_deref(), appliance.folder())?;
+    let image = osimage::two_loaders(&ipxe, removable.as_deref(), appliance.folder())?;
     let id = appliance.import(&image, "x64")?;
     let disk = appliance.new_disk("DISK0001", DISK_BYTES)?;
     let (machine, mac) =
@@ -149,7 +149,7 @@ fn a_disk_that_does_not_boot_comes_back_says_so_and_is_held() -> Result<()> {
     with_logs(appliance_that_holds_after(2)?, |appliance| {
         let broken = appliance.folder().join("broken.efi");
         fs::write(&broken, "no program").context("writing a loader that is none")?;
-        let image = osimage::ipxe_x64(&broken, Some(&broken), appliance.folder())?;
+        let image = osimage::two_loaders(&broken, Some(&broken), appliance.folder())?;
         let id = appliance.import(&image, "broken")?;
         let disk = appliance.new_disk("DISK0001", DISK_BYTES)?;
         let (mut machine, mac) =

@@ -1,15 +1,15 @@
 //! Images that aren't Linux: bty writes disks, and knows nothing of what is on them.
 
-use std::{fs::File, io::Read, path::Path};
-
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use bty_testkit::{
     Firmware,
     appliance::DhcpMode,
     osimage::{self, shows_memtest},
     wait,
 };
-use bty_tests::{STEP, appliance, assigned_machine, ensure_runs, wait_until_flashed, with_logs};
+use bty_tests::{
+    STEP, appliance, assigned_machine, ensure_holds, ensure_runs, wait_until_flashed, with_logs,
+};
 
 /// Flashes memtest86+ and waits until its screen shows, twice.
 fn memtest_is_flashed_and_starts(firmware: Firmware, dhcp: DhcpMode) -> Result<()> {
@@ -28,22 +28,10 @@ fn memtest_is_flashed_and_starts(firmware: Firmware, dhcp: DhcpMode) -> Result<(
                 Ok(shows_memtest(&machine.screenshot()?))
             })?;
             // It writes nothing, so every byte must be the image's, and the rest of the disk empty.
-            ensure_same(&image, &file)?;
+            ensure_holds(&file, &image)?;
         }
         ensure_runs(appliance, &mac, 1)
     })
-}
-
-/// An error unless the disk is the image and zeros after it.
-fn ensure_same(image: &Path, disk: &Path) -> Result<()> {
-    let mut wanted = std::fs::read(image).context("reading the image")?;
-    let mut found = Vec::new();
-    File::open(disk)
-        .and_then(|mut disk| disk.read_to_end(&mut found))
-        .context("reading the disk")?;
-    wanted.resize(found.len(), 0);
-    ensure!(wanted == found, "the disk's bytes are not the image's");
-    Ok(())
 }
 
 #[test]

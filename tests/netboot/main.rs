@@ -2,10 +2,16 @@
 
 mod arm64;
 mod boot_order;
+mod clock;
 mod faults;
 mod foreign_image;
+mod full_disk;
+mod hardware;
 mod live_drivers;
+mod network;
 mod once;
+mod power;
+mod registry_away;
 mod secure_boot;
 mod small_machine;
 mod ways;

@@ -1,6 +1,10 @@
 //! What the black-box tests share: the appliance of this build, its images, and what is expected of a machine's runs.
 
-use std::{env, path::PathBuf, time::Duration};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context, Result, ensure};
 use bty_testkit::{
@@ -80,6 +84,15 @@ pub fn wait_until_failed(appliance: &Appliance, mac: &str, count: usize) -> Resu
 pub fn ensure_runs(appliance: &Appliance, mac: &str, count: usize) -> Result<()> {
     let runs = appliance.runs(mac)?;
     ensure!(runs.len() == count, "{} runs where {count} should be: {runs:#?}", runs.len());
+    Ok(())
+}
+
+/// An error unless the disk is the image and zeros after it.
+pub fn ensure_holds(disk: &Path, image: &Path) -> Result<()> {
+    let mut wanted = fs::read(image).with_context(|| format!("reading {}", image.display()))?;
+    let found = fs::read(disk).with_context(|| format!("reading {}", disk.display()))?;
+    wanted.resize(found.len(), 0);
+    ensure!(wanted == found, "the disk's bytes are not the image's");
     Ok(())
 }
 

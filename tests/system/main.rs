@@ -4,6 +4,8 @@ mod bad_input;
 mod command_line;
 mod crowd;
 mod foreign_client;
+mod full_disk;
 mod installed;
 mod light;
 mod limits;
+mod many;

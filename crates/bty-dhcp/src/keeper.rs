@@ -79,7 +79,7 @@ fn keep(
             // The engine is ahead of the journal, never behind it: what it has includes these changes.
             journal.compact(&shared.lease_changes())
         } else {
-            journal.append(jobs.iter().flat_map(|job| &job.changes))
+            journal.append(&shared.by_machine(jobs.iter().flat_map(|job| &job.changes).cloned()))
         };
         if let Err(problem) = written {
             tracing::error!(

@@ -13,7 +13,7 @@ use std::{
 
 use bty_api::{convert::timestamp, registry::v1::Contact};
 use bty_service::{
-    BootLink, Context, Heartbeat, RunError,
+    BootLink, Context, Heartbeat, RunError, SteadyClock,
     datagram::{Arrival, Departure, ThreadSocket},
 };
 use bty_types::{BootChain, MacAddr};
@@ -74,6 +74,8 @@ pub(crate) struct Shared {
     /// Whether what other servers say is heard.
     pub(crate) listening: AtomicBool,
     pub(crate) shutdown: CancellationToken,
+    /// What leases last by; the machine's own clock may be set.
+    clock: SteadyClock,
 }
 
 /// What changes with each packet.
@@ -97,10 +99,11 @@ pub(crate) fn start(
     let rules = settings.rules()?;
     let mode = rules.mode;
     let (jobs, inbox) = keeper::channel();
+    let clock = SteadyClock::start();
     let journal_path = context.paths.state.join(JOURNAL);
     let (engine, journal) = if mode == Mode::Full {
         let engine = Engine::new(rules, read_journal(&journal_path)?);
-        let journal = Journal::create(&journal_path, &engine.lease_changes(SystemTime::now()))?;
+        let journal = Journal::create(&journal_path, &engine.lease_changes(clock.now()))?;
         (engine, Some(journal))
     } else {
         (Engine::new(rules, []), None)
@@ -122,6 +125,7 @@ pub(crate) fn start(
         dropped: AtomicU64::new(0),
         listening: AtomicBool::new(false),
         shutdown: context.shutdown().clone(),
+        clock,
     });
     if let Some(journal) = journal {
         keeper::start(context, &shared, journal, inbox);
@@ -238,12 +242,23 @@ impl Knows for Shared {
 impl Shared {
     /// The leases that run, and whether each is reserved.
     pub(crate) fn leases(&self) -> Vec<(Lease, bool)> {
-        self.lock().engine.leases(SystemTime::now())
+        let mut leases = self.lock().engine.leases(self.clock.now());
+        for (lease, _) in &mut leases {
+            lease.expires_at = self.clock.by_machine(lease.expires_at);
+        }
+        leases
     }
 
-    /// The changes that rebuild all leases.
+    /// As they are written: who reads them starts with the machine's clock.
+    pub(crate) fn by_machine(&self, changes: impl IntoIterator<Item = LeaseChange>) -> Vec<LeaseChange> {
+        let by_machine = |at| self.clock.by_machine(at);
+        changes.into_iter().map(|change| change.told_by(by_machine)).collect()
+    }
+
+    /// The changes that rebuild all leases, as they are written.
     pub(crate) fn lease_changes(&self) -> Vec<LeaseChange> {
-        self.lock().engine.lease_changes(SystemTime::now())
+        let changes = self.lock().engine.lease_changes(self.clock.now());
+        self.by_machine(changes)
     }
 
     /// Says how many answers were dropped since this was asked last.
@@ -256,7 +271,7 @@ impl Shared {
 
     /// Sets the gauge of leases.
     pub(crate) fn count_leases(&self) {
-        let count = self.lock().engine.count_leases(SystemTime::now());
+        let count = self.lock().engine.count_leases(self.clock.now());
         self.counters.leases.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
@@ -313,8 +328,8 @@ impl Shared {
         datagram: &[u8],
     ) {
         let now = SystemTime::now();
-        let Some(Outcome { reply, record, changes }) = self.decide(now, port, arrival, datagram)
-        else {
+        let decided = self.decide(self.clock.now(), port, arrival, datagram);
+        let Some(Outcome { reply, record, changes }) = decided else {
             self.counters.elsewhere.inc();
             return;
         };

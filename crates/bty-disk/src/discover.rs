@@ -244,7 +244,19 @@ fn serial(device: &Path) -> String {
         let page = fs::read(device.join("device/vpd_pg80")).unwrap_or_default();
         clean(&String::from_utf8_lossy(page.get(4..).unwrap_or_default()))
     };
-    first_of([read_text(&device.join("serial")), read_text(&device.join("device/serial")), scsi()])
+    first_of([
+        read_text(&device.join("serial")),
+        read_text(&device.join("device/serial")),
+        scsi(),
+        usb_serial(device),
+    ])
+}
+
+/// The number of the USB device that the disk is in: the kernel does not ask USB storage for that page, on which many hang.
+fn usb_serial(device: &Path) -> String {
+    let place = fs::canonicalize(device).unwrap_or_default();
+    let usb = place.ancestors().find(|folder| folder.join("idVendor").exists());
+    usb.map(|folder| read_text(&folder.join("serial"))).unwrap_or_default()
 }
 
 fn model(device: &Path) -> String {

@@ -1,7 +1,5 @@
 //! The agents' API: checks the token of the boot, and passes the call to the registry in the machine's name.
 
-use std::time::SystemTime;
-
 use axum::Router;
 use bty_api::agent::v1::{
     CheckInRequest, CheckInResponse, FinishRequest, FinishResponse, ReportProgressRequest,
@@ -9,7 +7,7 @@ use bty_api::agent::v1::{
     agent_service_client::AgentServiceClient,
     agent_service_server::{AgentService, AgentServiceServer},
 };
-use bty_service::neighbours;
+use bty_service::{SteadyClock, neighbours};
 use tokio_stream::StreamExt;
 use tonic::{
     Request, Response, Status, Streaming,
@@ -28,12 +26,13 @@ use crate::{
 pub(crate) struct Agents {
     registry: AgentServiceClient<Channel>,
     key: Key,
+    clock: SteadyClock,
 }
 
 impl Agents {
-    /// Passes calls on by this channel, with tokens made with this key.
-    pub(crate) fn new(registry: Channel, key: Key) -> Self {
-        Self { registry: AgentServiceClient::new(registry), key }
+    /// Passes calls on by this channel, with tokens made with this key that last by this clock.
+    pub(crate) fn new(registry: Channel, key: Key, clock: SteadyClock) -> Self {
+        Self { registry: AgentServiceClient::new(registry), key, clock }
     }
 
     /// The service as a router.
@@ -51,7 +50,7 @@ impl Agents {
             .ok_or_else(|| {
                 Status::unauthenticated("no token: the agents' API is for machines that bty booted")
             })?;
-        let claims = Claims::open(&self.key, token, SystemTime::now())
+        let claims = Claims::open(&self.key, token, self.clock.now())
             .map_err(|problem| Status::unauthenticated(problem.to_string()))?;
         if least == Purpose::Session && claims.purpose != Purpose::Session {
             return Err(Status::permission_denied(
@@ -97,7 +96,7 @@ impl AgentService for Agents {
         let mut response = self.registry.clone().check_in(forwarded).await?.into_inner();
         let Claims { mac, boot_id, address, .. } = claims;
         response.session_token =
-            Claims::new(Purpose::Session, mac, boot_id, address, SystemTime::now()).seal(&self.key);
+            Claims::new(Purpose::Session, mac, boot_id, address, self.clock.now()).seal(&self.key);
         Ok(Response::new(response))
     }
 

@@ -22,7 +22,7 @@ mod settings;
 use std::sync::Arc;
 
 use bty_api::{connect, httpd::v1::httpd_service_server::HttpdServiceServer};
-use bty_service::{BootLink, Context, Daemon, RunError, door::LocalOnly};
+use bty_service::{BootLink, Context, Daemon, RunError, SteadyClock, door::LocalOnly};
 use tonic::service::Routes;
 
 pub use settings::Settings;
@@ -45,6 +45,7 @@ impl Daemon for Httpd {
         let settings = Arc::clone(&context.settings);
         let key = secret::load_or_make(&context.paths.state.join("token.key"))?;
         let certificate = certificate::load_or_make(&context.paths.state.join("tls"))?;
+        let clock = SteadyClock::start();
         let registry = connect::unix(context.socket_of("registry"));
         let counters = metrics::Counters::register(&mut context.metrics());
 
@@ -55,6 +56,7 @@ impl Daemon for Httpd {
             machines: machines::Machines::start(&context, registry.clone()),
             folders: plain::Folders::open(&settings),
             key,
+            clock,
             pin: certificate.sha256.clone(),
             api_port: tls.local_addr()?.port(),
             metrics_from: settings.metrics_from.clone(),
@@ -62,7 +64,7 @@ impl Daemon for Httpd {
             counters,
         });
 
-        let agents = agents::Agents::new(registry, key);
+        let agents = agents::Agents::new(registry, key, clock);
         let acceptor = certificate.acceptor()?;
         let refused = &shared.counters.refused;
         serve::serve(&context, "http", plain, None, plain::router(Arc::clone(&shared)), refused);

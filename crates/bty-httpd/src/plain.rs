@@ -14,7 +14,7 @@ use bty_api::{
     registry::v1::{Contact, MachineBoot},
     types::v1::{Action, BootPath, Stage},
 };
-use bty_service::BootLink;
+use bty_service::{BootLink, SteadyClock};
 use bty_types::MacAddr;
 use uuid::Uuid;
 
@@ -41,6 +41,8 @@ pub(crate) struct Shared {
     pub(crate) machines: Machines,
     pub(crate) folders: Folders,
     pub(crate) key: Key,
+    /// What tokens last by.
+    pub(crate) clock: SteadyClock,
     pub(crate) pin: String,
     pub(crate) api_port: u16,
     pub(crate) metrics_from: Vec<IpAddr>,
@@ -144,7 +146,7 @@ fn answer(shared: &Shared, connection: &Connection, query: &Query, program: Prog
     let path = query.path();
     let asked = shared.decide(mac, Question { path, is_first: query.is_first() }, now);
     let boot_id = Uuid::now_v7();
-    let claims = Claims::new(Purpose::Boot, mac, boot_id, connection.peer.ip(), now);
+    let claims = Claims::new(Purpose::Boot, mac, boot_id, connection.peer.ip(), shared.clock.now());
     let boot_id = boot_id.to_string();
     let token = claims.seal(&shared.key);
     let target = Target {

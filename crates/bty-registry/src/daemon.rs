@@ -2,7 +2,7 @@
 
 use std::{
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use bty_api::{
@@ -14,7 +14,7 @@ use bty_api::{
     },
     types::v1::Action,
 };
-use bty_service::{Context, Daemon, Heartbeat, RunError, door::Gatekeeper};
+use bty_service::{ClockWatch, Context, Daemon, Heartbeat, RunError, door::Gatekeeper};
 use tokio::sync::{Mutex, Semaphore};
 use tonic::service::Routes;
 
@@ -105,7 +105,8 @@ async fn pass_time(
     settings: Arc<Settings>,
     writes: Heartbeat,
 ) -> Result<(), RunError> {
-    let started = SystemTime::now();
+    let mut clock = ClockWatch::default();
+    let mut listening_since = Instant::now();
     let lost_after = settings.rules().lost_after;
     let mut sweeps = tokio::time::interval(SWEEP_EVERY.min(lost_after / SWEEPS_BEFORE_LOST));
     let mut prunes = tokio::time::interval(PRUNE_EVERY);
@@ -113,16 +114,33 @@ async fn pass_time(
     loop {
         tokio::select! {
             _ = sweeps.tick() => {
-                shared.store.write(move |transaction| sweep(transaction, started)).await?;
-                // A writer that hangs holds this up, and so the watchdog's food.
+                if let Some(seconds) = clock.look() {
+                    tracing::warn!(seconds, "the clock of this machine was set; silences are counted anew");
+                    listening_since = Instant::now();
+                }
+                let listened = listening_since.elapsed();
+                let swept = shared.store.write(move |transaction| {
+                    let now = transaction.now();
+                    sweep(transaction, now.checked_sub(listened).unwrap_or(now))
+                });
+                told(swept.await, "sweeping");
+                // A writer that hangs holds this up, and so the watchdog's food. One that fails doesn't: a full disk has room again
+                // some time, and a restart makes none.
                 writes.beat();
             }
-            _ = prunes.tick() => prune(&shared, &settings).await?,
+            _ = prunes.tick() => told(prune(&shared, &settings).await, "removing old events"),
             () = shared.shutdown.cancelled() => break,
         }
     }
     shared.store.close().await;
     Ok(())
+}
+
+/// What failed is tried again the next time.
+fn told<T>(outcome: Result<T, Problem>, doing: &str) {
+    if let Err(problem) = outcome {
+        tracing::error!(err = bty_api::status::chain(&problem), "{doing} failed");
+    }
 }
 
 async fn prune(shared: &Shared, settings: &Settings) -> Result<(), Problem> {
@@ -161,7 +179,8 @@ async fn count(shared: Shared, context: Context<Settings>) -> Result<(), RunErro
             }
             Ok::<_, Problem>((next, snapshot.count_runs()?))
         });
-        let (next, runs) = reading.await?;
+        // A database that can't be read now can be later, and until then the last count stands.
+        let Ok((next, runs)) = reading.await else { continue };
         let actions = [
             (Action::Local, "local"),
             (Action::Flash, "flash"),

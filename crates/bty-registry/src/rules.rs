@@ -24,3 +24,18 @@ pub(crate) struct Rules {
     /// Events of one machine's boots that are recorded in a minute.
     pub max_boot_events_per_minute: u32,
 }
+
+#[cfg(test)]
+impl Rules {
+    /// What the shipped configuration sets.
+    pub(crate) fn for_tests() -> Self {
+        Self {
+            unknown_policy: Policy::Inventory,
+            boot_chain: BootChain::Ipxe,
+            max_attempts: 3,
+            lost_after: Duration::from_mins(1),
+            max_machines: 1000,
+            max_new_machines_per_minute: 1000,
+        }
+    }
+}

@@ -16,6 +16,7 @@ use crate::{
     dnsmasq::Dnsmasq,
     kea::Kea,
     namespace::{Host, Lan},
+    small_disk::SmallDisk,
     vm::{Disk, Firmware, Machine, MachineSpec, Nic},
     wait,
 };
@@ -49,12 +50,24 @@ pub struct ApplianceSpec {
     pub lease_seconds: u64,
     /// More lines for sections of the configuration: section and lines.
     pub settings: Vec<(&'static str, String)>,
+    /// More variables of the daemons' environment.
+    pub environment: Vec<(String, String)>,
+    /// Bytes of the file system that holds all state, where it is one of its own.
+    pub state_bytes: Option<u64>,
 }
 
 impl ApplianceSpec {
     /// The usual appliance of these programs and this live system.
     pub fn new(binaries: PathBuf, live: PathBuf, dhcp: DhcpMode) -> Self {
-        Self { binaries, live, dhcp, lease_seconds: 3600, settings: Vec::new() }
+        Self {
+            binaries,
+            live,
+            dhcp,
+            lease_seconds: 3600,
+            settings: Vec::new(),
+            environment: Vec::new(),
+            state_bytes: None,
+        }
     }
 }
 
@@ -69,6 +82,8 @@ pub struct Appliance {
     server: Host,
     spec: ApplianceSpec,
     machines: u32,
+    /// Unmounted when the daemons have ended, and before its folder goes.
+    state_disk: Option<SmallDisk>,
     folder: TempDir,
 }
 
@@ -85,6 +100,8 @@ impl Appliance {
             .prefix("bty-lab-")
             .tempdir()
             .context("making a folder for the lab")?;
+        let state = folder.path().join("state");
+        let state_disk = spec.state_bytes.map(|size| SmallDisk::mount(&state, size)).transpose()?;
         let mut lan = Lan::new()?;
         let server = lan.add_server()?;
         let (mut foreign, mut kea) = (None, None);
@@ -107,18 +124,33 @@ impl Appliance {
             server,
             spec,
             machines: 0,
+            state_disk,
             folder,
         };
         for name in DAEMONS {
-            let daemon = appliance.daemon_spec(name).start()?;
-            appliance.daemons.insert(name, daemon);
+            appliance.start_daemon(name)?;
         }
         Ok(appliance)
     }
 
     fn daemon_spec(&self, name: &str) -> DaemonSpec {
-        DaemonSpec::of_bty(&self.spec.binaries, name, self.folder.path())
-            .within(&self.server.namespace)
+        let spec = DaemonSpec::of_bty(&self.spec.binaries, name, self.folder.path())
+            .within(&self.server.namespace);
+        let variables = &self.spec.environment;
+        variables.iter().fold(spec, |spec, (name, value)| spec.env(name, value))
+    }
+
+    /// Starts a daemon that does not run.
+    pub fn start_daemon(&mut self, name: &'static str) -> Result<()> {
+        let daemon = self.daemon_spec(name).start()?;
+        self.daemons.insert(name, daemon);
+        Ok(())
+    }
+
+    /// Ends a daemon, which stays away.
+    pub fn stop_daemon(&mut self, name: &str) -> Result<()> {
+        let daemon = self.daemons.remove(name).with_context(|| format!("{name} does not run"))?;
+        daemon.stop()
     }
 
     /// A running daemon, such as `bty-dhcp`.
@@ -142,6 +174,11 @@ impl Appliance {
     /// The server's place in it.
     pub fn server(&self) -> &Host {
         &self.server
+    }
+
+    /// The file system that holds all state, where it is one of its own.
+    pub fn state_disk(&self) -> Option<&SmallDisk> {
+        self.state_disk.as_ref()
     }
 
     /// The foreign DHCP server, where there is one.

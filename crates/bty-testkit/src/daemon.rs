@@ -148,11 +148,20 @@ impl Daemon {
 
     /// Memory that it has resident, in bytes.
     pub fn resident_bytes(&self) -> Result<u64> {
+        self.memory_bytes("VmRSS")
+    }
+
+    /// The most memory that it ever had resident, in bytes.
+    pub fn peak_bytes(&self) -> Result<u64> {
+        self.memory_bytes("VmHWM")
+    }
+
+    fn memory_bytes(&self, what: &str) -> Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.id()))
             .context("reading the daemon's status")?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(what)?.strip_prefix(':'));
         let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-        Ok(kib.context("the kernel says nothing of VmRSS")? * 1024)
+        Ok(kib.with_context(|| format!("the kernel says nothing of {what}"))? * 1024)
     }
 
     /// Ends it with SIGTERM; an error unless it exits 0 in time.

@@ -6,6 +6,7 @@
 
 pub mod appliance;
 pub mod child;
+pub mod clock;
 pub mod console;
 pub mod daemon;
 pub mod dnsmasq;
@@ -14,14 +15,17 @@ pub mod namespace;
 pub mod osimage;
 pub mod packages;
 pub mod readiness;
+pub mod small_disk;
 pub mod vm;
 pub mod wait;
 
 pub use child::{Child, Program};
+pub use clock::Clock;
 pub use daemon::{Daemon, DaemonSpec};
 pub use dnsmasq::Dnsmasq;
 pub use kea::Kea;
 pub use namespace::{Host, Lan, Namespace, Port};
+pub use small_disk::SmallDisk;
 pub use vm::{Disk, DiskBus, Firmware, Machine, MachineSpec, Nic, NicModel};
 
 /// An error unless this process is root, which namespaces, taps and the building of images need.

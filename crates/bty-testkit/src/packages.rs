@@ -15,7 +15,7 @@ pub const LAB: &[&str] = &[
     "iproute2",
     "iputils-ping",
     "ipxe",
-    "kea-dhcp4-server",
+    "libfaketime",
     "nftables",
     "ovmf",
     "qemu-system-x86",

@@ -43,13 +43,18 @@ pub(super) struct Cycle {
     machine: Machine,
     started: Option<Instant>,
     phase_began: Instant,
+    /// The longest that one power-on may take to its login.
+    limit: Duration,
 }
 
-/// The longest that one power-on may take to its login, on a machine that emulates two others.
-const LIMIT: Duration = Duration::from_mins(10);
-
 impl Cycle {
-    pub(super) fn new(name: String, mac: String, firmware: Firmware, machine: Machine) -> Self {
+    pub(super) fn new(
+        name: String,
+        mac: String,
+        firmware: Firmware,
+        machine: Machine,
+        limit: Duration,
+    ) -> Self {
         Self {
             name,
             mac,
@@ -62,6 +67,7 @@ impl Cycle {
             machine,
             started: None,
             phase_began: Instant::now(),
+            limit,
         }
     }
 
@@ -105,9 +111,12 @@ impl Cycle {
             self.fail("its QEMU ended".to_owned());
         } else if self.machine.console().has(LOGIN_PROMPT)? {
             self.reached_login(appliance)?;
-        } else if self.phase_began.elapsed() > LIMIT {
+        } else if self.phase_began.elapsed() > self.limit {
             let words = self.machine.console().last_words();
-            self.fail(format!("no login within {} s; its console ends: {words}", LIMIT.as_secs()));
+            self.fail(format!(
+                "no login within {} s; its console ends: {words}",
+                self.limit.as_secs()
+            ));
         }
         Ok(())
     }

@@ -34,6 +34,10 @@ pub(crate) struct DemoArgs {
     /// How many machines.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     machines: u32,
+    /// How many are on at the same time; as many as there are processors to
+    /// emulate them, where nothing is said. Each takes 1 GiB of memory.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=64))]
+    at_once: Option<u32>,
     /// How they start; `all` takes the three in turn.
     #[arg(long, value_enum, default_value = "bios")]
     firmware: FirmwareArg,
@@ -75,6 +79,8 @@ pub(super) enum OutputArg {
 
 /// The name that the image gets.
 const IMAGE: &str = "debian:13";
+/// The longest that one power-on may take to its login, where each machine has a processor to itself.
+const LIMIT: Duration = Duration::from_mins(10);
 /// Room for the image and some.
 const DISK_BYTES: u64 = 4 << 30;
 
@@ -106,11 +112,14 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
     let id = appliance.import(&image, IMAGE)?;
     eprintln!("imported {IMAGE}, {id}");
 
+    let processors = std::thread::available_parallelism().map_or(2, usize::from).max(2);
+    let at_once = args.at_once.map_or(processors, |count| count as usize);
+    let limit = LIMIT * u32::try_from(at_once.div_ceil(processors)).unwrap_or(1);
     let mut cycles = Vec::new();
     for number in 1..=args.machines {
-        cycles.push(prepare(&mut appliance, number, args.firmware)?);
+        cycles.push(prepare(&mut appliance, number, args.firmware, limit)?);
     }
-    let outcome = drive(&appliance, cycles, args.output);
+    let outcome = drive(&appliance, cycles, at_once, args.output);
     let failed = match outcome {
         Ok(ref cycles) => report(&appliance, cycles, args.output)?,
         Err(error) => {
@@ -130,7 +139,12 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
     Ok(())
 }
 
-fn prepare(appliance: &mut Appliance, number: u32, firmware: FirmwareArg) -> Result<Cycle> {
+fn prepare(
+    appliance: &mut Appliance,
+    number: u32,
+    firmware: FirmwareArg,
+    limit: Duration,
+) -> Result<Cycle> {
     let firmware = match firmware {
         FirmwareArg::Bios => Firmware::Bios,
         FirmwareArg::Uefi => Firmware::UefiPxe,
@@ -161,16 +175,20 @@ fn prepare(appliance: &mut Appliance, number: u32, firmware: FirmwareArg) -> Res
         "flash-once",
     ];
     appliance.btyctl(&set)?;
-    Ok(Cycle::new(name, mac, firmware, machine))
+    Ok(Cycle::new(name, mac, firmware, machine, limit))
 }
 
 fn mac_of(machine: &Machine) -> Result<String> {
     machine.spec().nics.first().map(|nic| nic.mac.clone()).context("a machine without a card")
 }
 
-/// Takes every machine through its cycle, as many at a time as there are processors to emulate them.
-fn drive(appliance: &Appliance, cycles: Vec<Cycle>, output: OutputArg) -> Result<Vec<Cycle>> {
-    let at_once = std::thread::available_parallelism().map_or(2, usize::from).max(2);
+/// Takes every machine through its cycle, so many at a time.
+fn drive(
+    appliance: &Appliance,
+    cycles: Vec<Cycle>,
+    at_once: usize,
+    output: OutputArg,
+) -> Result<Vec<Cycle>> {
     let mut waiting: VecDeque<Cycle> = cycles.into();
     let mut done = Vec::new();
     let mut running: Vec<Cycle> = Vec::new();

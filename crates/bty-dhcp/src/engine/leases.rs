@@ -47,6 +47,21 @@ pub enum LeaseChange {
     },
 }
 
+impl LeaseChange {
+    /// The same change, its end told by another clock.
+    #[must_use]
+    pub fn told_by(self, clock: impl Fn(SystemTime) -> SystemTime) -> Self {
+        match self {
+            Self::Bound(lease) => {
+                let expires_at = clock(lease.expires_at);
+                Self::Bound(Lease { expires_at, ..lease })
+            }
+            Self::Declined { address, until } => Self::Declined { address, until: clock(until) },
+            Self::Freed(address) => Self::Freed(address),
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Offered,

@@ -72,6 +72,25 @@ fn a_virtio_an_nvme_and_a_scsi_disk_have_their_serials() {
 }
 
 #[test]
+fn a_usb_disk_has_the_serial_of_its_usb_device() {
+    let tree = Tree::new();
+    let usb = "sys/devices/pci0000:00/0000:00:02.0/usb2/2-1";
+    tree.write(&format!("{usb}/idVendor"), "46f4\n");
+    tree.write(&format!("{usb}/serial"), "USB-7\n");
+    let block = format!("{usb}/2-1:1.0/host2/target2:0:0/2:0:0:0/block/sdb");
+    tree.write(&format!("{block}/size"), "8\n");
+    let class = tree.0.path().join("sys/class/block");
+    fs::create_dir_all(&class).unwrap();
+    std::os::unix::fs::symlink(tree.0.path().join(&block), class.join("sdb")).unwrap();
+    let disks = tree.disks();
+    assert_eq!(disks[0].serial, "USB-7");
+    assert_eq!(disks[0].transport, "usb");
+    // Another kind of disk behind no USB device has none.
+    tree.disk("sda", "8:0", 8);
+    assert_eq!(tree.disks()[0].serial, "");
+}
+
+#[test]
 fn what_is_no_disk_is_not_listed_but_a_named_loop_device_is_found() {
     let tree = Tree::new();
     for (name, number) in

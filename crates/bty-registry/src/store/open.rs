@@ -93,6 +93,11 @@ pub(crate) enum StoreError {
     /// The group of changes that this one was part of could not be committed.
     #[error("writing to the database: {0}")]
     Commit(String),
+    /// There is no room.
+    #[error(
+        "the disk that holds the database is full; nothing of this change was kept: make room, and try again"
+    )]
+    Full,
     /// The daemon ends.
     #[error("the registry is shutting down")]
     Closed,
@@ -102,11 +107,20 @@ pub(crate) enum StoreError {
 }
 
 impl StoreError {
+    /// Why a group of changes was not committed.
+    pub(super) fn uncommitted(problem: &rusqlite::Error) -> Self {
+        if problem.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) {
+            return Self::Full;
+        }
+        Self::Commit(problem.to_string())
+    }
+
     /// What kind of failure this is.
     pub(crate) fn kind(&self) -> ErrorKind {
         match self {
             Self::Newer { .. } | Self::Foreign { .. } => ErrorKind::Precondition,
             Self::Closed => ErrorKind::Unavailable,
+            Self::Full => ErrorKind::Exhausted,
             Self::Statement { source, .. } | Self::Open { source, .. } => {
                 match source.sqlite_error_code() {
                     Some(rusqlite::ErrorCode::DiskFull) => ErrorKind::Exhausted,
@@ -134,7 +148,10 @@ pub(super) trait Doing<T> {
 
 impl<T> Doing<T> for rusqlite::Result<T> {
     fn doing(self, doing: &'static str) -> Result<T, StoreError> {
-        self.map_err(|source| StoreError::Statement { doing, source })
+        self.map_err(|source| match source.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::DiskFull) => StoreError::Full,
+            _ => StoreError::Statement { doing, source },
+        })
     }
 }
 

@@ -139,7 +139,7 @@ impl Thread {
         if let Err(problem) = self.connection.execute_batch("BEGIN IMMEDIATE") {
             tracing::error!(err = %problem, "beginning a transaction failed");
             for job in jobs {
-                let (_, answer) = job(Err(StoreError::Commit(problem.to_string())));
+                let (_, answer) = job(Err(StoreError::uncommitted(&problem)));
                 answer(Ok(()));
             }
             return;
@@ -171,7 +171,7 @@ impl Thread {
                 tracing::error!(err = %problem, "committing to the database failed");
                 let _ = self.connection.execute_batch("ROLLBACK");
                 for answer in answers {
-                    answer(Err(StoreError::Commit(problem.to_string())));
+                    answer(Err(StoreError::uncommitted(&problem)));
                 }
             }
         }
@@ -181,6 +181,12 @@ impl Thread {
 /// Runs one job in a savepoint; returns whom to answer and what to publish.
 fn run_job(job: Job, transaction: &mut Transaction<'_>) -> (Answer, Vec<Change>) {
     let connection = transaction.connection();
+    // SQLite has taken the whole transaction back where the disk was full for an earlier job of the group. Without it this job's
+    // savepoint would be a transaction of its own, kept although its caller is told that the group was not.
+    if connection.is_autocommit() {
+        let (_, answer) = job(Err(StoreError::Full));
+        return (refused(answer, StoreError::Full), Vec::new());
+    }
     if let Err(problem) = connection.execute_batch("SAVEPOINT job").doing("beginning a change") {
         let (_, answer) = job(Err(problem));
         return (answer, Vec::new());
@@ -197,4 +203,64 @@ fn run_job(job: Job, transaction: &mut Transaction<'_>) -> (Answer, Vec<Change>)
 /// An answer that says that this job failed, however the commit of the group goes.
 fn refused(answer: Answer, problem: StoreError) -> Answer {
     Box::new(move |_| answer(Err(problem)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{record::Machine, store::open};
+
+    /// A job that puts a machine on record, and what its caller was told.
+    fn put(number: u8, name_bytes: usize, told: &Arc<Mutex<Vec<bool>>>) -> Job {
+        let told = Arc::clone(told);
+        Box::new(move |transaction| {
+            let outcome = transaction.and_then(|transaction| {
+                let mac = format!("52:54:00:77:00:{number:02x}").parse().unwrap();
+                let mut machine =
+                    Machine::new(mac, bty_types::Policy::Local, SystemTime::UNIX_EPOCH);
+                machine.observed.address = "x".repeat(name_bytes);
+                transaction.put_machine(machine).map(drop)
+            });
+            let (keep, tell) = (outcome.is_ok(), told);
+            (
+                keep,
+                Box::new(move |committed| {
+                    tell.lock().unwrap().push(outcome.and(committed).is_ok());
+                }),
+            )
+        })
+    }
+
+    #[test]
+    fn on_a_full_disk_nothing_is_half_kept_and_nobody_is_told_that_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("registry.db");
+        let connection = open::read_write(&path).unwrap();
+        let pages: i64 =
+            connection.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
+        let (changes, mut watcher) = broadcast::channel(16);
+        let mut thread =
+            Thread { connection, rules: Rules::for_tests(), changes, observe: Box::new(|_| ()) };
+        let room = |thread: &Thread, pages: i64| {
+            thread.connection.pragma_update(None, "max_page_count", pages).unwrap();
+        };
+        let known = |thread: &Thread| -> i64 {
+            thread
+                .connection
+                .query_row("SELECT count(*) FROM machines", [], |row| row.get(0))
+                .unwrap()
+        };
+        let told = Arc::default();
+        room(&thread, pages + 2);
+        thread.commit([put(1, 10, &told), put(2, 100_000, &told), put(3, 10, &told)].into_iter());
+        assert_eq!(*told.lock().unwrap(), [false, false, false]);
+        assert_eq!(known(&thread), 0);
+        assert!(watcher.try_recv().is_err(), "watchers were told of what was not kept");
+        // Once there is room, all goes on.
+        room(&thread, pages + 1000);
+        thread.commit([put(1, 10, &told), put(2, 100_000, &told), put(3, 10, &told)].into_iter());
+        assert_eq!(told.lock().unwrap()[3..], [true, true, true]);
+        assert_eq!(known(&thread), 3);
+        assert!(watcher.try_recv().is_ok());
+    }
 }

@@ -1,7 +1,7 @@
 //! Images that aren't Linux: as Debian packages have them, and one that iPXE is the system of.
 
 use std::{
-    fs,
+    fs::{self, File},
     path::{Path, PathBuf},
 };
 
@@ -14,6 +14,8 @@ use crate::{child::Program, packages, vm::Screenshot};
 pub const MEMTEST: &str = "/usr/lib/memtest86+/memtest86+x64.iso";
 /// GRUB's rescue disk, for BIOS only. It prints `GRUB loading` on the serial port where `SeaBIOS` has no graphics.
 pub const GRUB_RESCUE: &str = "/usr/lib/grub-rescue/grub-rescue-usb.img";
+
+const IPXE_X64_BYTES: u64 = 32 << 20;
 
 /// [`MEMTEST`], its package installed.
 pub fn memtest() -> Result<PathBuf> {
@@ -35,26 +37,26 @@ pub const IPXE_ARM64_BANNER: &str = "bty-lab image for arm64";
 pub fn ipxe_arm64(ipxe: &Path, folder: &Path) -> Result<PathBuf> {
     packages::ensure(packages::IMAGES)?;
     let (image, script) = (folder.join("arm64.raw"), folder.join("autoexec.ipxe"));
-    fs::write(&script, format!("#!ipxe\n:again\necho {IPXE_ARM64_BANNER}\nsleep 1\ngoto again\n"))
+    fs::write(&script, looping_script(IPXE_ARM64_BANNER))
         .context("writing the script of the image")?;
     let files = [(ipxe, "BOOTAA64.EFI"), (&*script, "autoexec.ipxe")];
     layout::write_esp_only(&files, &image, folder)?;
     Ok(image)
 }
 
-/// The line that [`ipxe_x64`] prints where its vendor's loader was started.
+/// The line that [`two_loaders`] prints where its vendor's loader was started.
 pub const VENDOR_BANNER: &str = "bty-lab image by the vendor's loader";
 /// The line that it prints where the loader was started that firmware finds by itself.
 pub const REMOVABLE_BANNER: &str = "bty-lab image by the removable medium's loader";
 
 /// An image that 64-bit x86 UEFI starts, with two loaders: a vendor's, which firmware has to be told of, and the one where it looks by
 /// itself, a copy of `removable`. Both are to be this iPXE, or nothing that runs. Written to `folder`.
-pub fn ipxe_x64(ipxe: &Path, removable: Option<&Path>, folder: &Path) -> Result<PathBuf> {
+pub fn two_loaders(ipxe: &Path, removable: Option<&Path>, folder: &Path) -> Result<PathBuf> {
     packages::ensure(packages::IMAGES)?;
     let image = folder.join("x64.raw");
     let script = |name: &str, banner: &str| {
         let script = folder.join(name);
-        let text = format!("#!ipxe\n:again\necho {banner}\nsleep 1\ngoto again\n");
+        let text = looping_script(banner);
         fs::write(&script, text).context("writing a script of the image").map(|()| script)
     };
     let by_vendor = script("vendor.ipxe", VENDOR_BANNER)?;
@@ -69,6 +71,33 @@ pub fn ipxe_x64(ipxe: &Path, removable: Option<&Path>, folder: &Path) -> Result<
         Program::new("mcopy").args(["-i", &partition]).arg(from).arg(to).run()?;
     }
     Ok(image)
+}
+
+/// The line that [`ipxe_x64`] prints.
+pub const IPXE_X64_BANNER: &str = "bty-lab image for x64";
+
+/// An image for a disk with sectors of this size that UEFI starts: one FAT file system without a partition table, with this iPXE
+/// and a script that says [`IPXE_X64_BANNER`]. Written to `folder`.
+pub fn ipxe_x64(ipxe: &Path, sector_bytes: u32, folder: &Path) -> Result<PathBuf> {
+    packages::ensure(packages::IMAGES)?;
+    let (image, script) = (folder.join("x64.raw"), folder.join("x64.ipxe"));
+    fs::write(&script, looping_script(IPXE_X64_BANNER)).context("writing the image's script")?;
+    File::create(&image).and_then(|file| file.set_len(IPXE_X64_BYTES)).context("making it")?;
+    Program::new("mkfs.vfat")
+        .args(["-S", &sector_bytes.to_string(), "-n", "BTY-X64"])
+        .arg(&image)
+        .run()?;
+    Program::new("mmd").arg("-i").arg(&image).args(["::EFI", "::EFI/BOOT"]).run()?;
+    for (file, name) in [(ipxe, "BOOTX64.EFI"), (&*script, "autoexec.ipxe")] {
+        let to = format!("::EFI/BOOT/{name}");
+        Program::new("mcopy").arg("-i").arg(&image).arg(file).arg(to).run()?;
+    }
+    Ok(image)
+}
+
+/// iPXE's script that says this again and again: the first time may come before anybody listens.
+fn looping_script(banner: &str) -> String {
+    format!("#!ipxe\n:again\necho {banner}\nsleep 1\ngoto again\n")
 }
 
 /// Whether a screen is memtest86+'s: mostly its blue, which neither firmware paints.

@@ -18,6 +18,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use nix::sys::signal::Signal;
 use serde_json::json;
 
 pub use screen::Screenshot;
@@ -170,6 +171,13 @@ impl Machine {
         let Some(mut running) = self.running.take() else { return Ok(()) };
         // QEMU may close the socket before it answers, or have ended by itself.
         let _ = running.qmp.execute("quit", &json!({}));
+        running.qemu.wait(QUIT_TIMEOUT).map(drop)
+    }
+
+    /// Kills QEMU as `kill -9` does: nothing that it still holds gets anywhere.
+    pub fn kill(&mut self) -> Result<()> {
+        let Some(mut running) = self.running.take() else { return Ok(()) };
+        running.qemu.signal(Signal::SIGKILL)?;
         running.qemu.wait(QUIT_TIMEOUT).map(drop)
     }
 

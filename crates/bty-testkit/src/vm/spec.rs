@@ -109,6 +109,8 @@ pub enum DiskBus {
     Ahci,
     /// SCSI on virtio-scsi: `/dev/sda`.
     Scsi,
+    /// USB mass storage on a controller of its own: `/dev/sda`.
+    Usb,
 }
 
 /// A virtual disk.
@@ -374,6 +376,9 @@ impl Arguments {
             }
             DiskBus::Scsi => {
                 (format!("virtio-scsi-pci,id=scsi{index}"), format!("scsi-hd,bus=scsi{index}.0"))
+            }
+            DiskBus::Usb => {
+                (format!("qemu-xhci,id=usb{index}"), format!("usb-storage,bus=usb{index}.0"))
             }
         };
         self.add_device(&controller);
