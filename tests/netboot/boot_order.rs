@@ -1,7 +1,7 @@
 //! What UEFI is told to boot after a flash: the disk at once, by the image's own loader; the network first at every later power-on; and
 //! a disk that doesn't boot is not tried for ever.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::Path};
 
 use anyhow::{Context, Result, ensure};
 use bty_testkit::{
@@ -24,10 +24,10 @@ const VENDOR_LOADER: &str = "\\EFI\\debian\\grubx64.efi";
 /// A machine that is switched off and is to get the image with these loaders.
 fn machine_for(
     appliance: &mut Appliance,
-    removable: Option<PathBuf>,
+    removable: Option<&Path>,
 ) -> Result<(Machine, String, String)> {
     let ipxe = live()?.join("boot/x64/snponly.efi");
-    let image = osimage::two_loaders(&ipxe, removable.as_deref(), appliance.folder())?;
+    let image = osimage::two_loaders(&ipxe, removable, appliance.folder())?;
     let id = appliance.import(&image, "x64")?;
     let disk = appliance.new_disk("DISK0001", DISK_BYTES)?;
     let (machine, mac) =
@@ -77,7 +77,7 @@ fn order(appliance: &Appliance) -> Result<String> {
 fn the_restart_boots_the_images_own_loader_and_later_power_ons_the_network() -> Result<()> {
     with_logs(appliance(DhcpMode::Proxy)?, |appliance| {
         let ipxe = live()?.join("boot/x64/snponly.efi");
-        let (mut machine, mac, id) = machine_for(appliance, Some(ipxe))?;
+        let (mut machine, mac, id) = machine_for(appliance, Some(&ipxe))?;
 
         machine.power_on()?;
         let run = wait_until_flashed(appliance, &mac, 1, &id)?;

@@ -74,7 +74,10 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("btyctl", vec!["bty-types", "bty-api"]),
         ("bty-testkit", vec!["bty-types", "bty-api"]),
         ("bty-tests", with(&["bty-image", "bty-testkit"])),
-        ("bty-fuzz", with(&["bty-dhcp", "bty-httpd", "bty-image", "bty-tftp"])),
+        (
+            "bty-fuzz",
+            with(&["bty-dhcp", "bty-disk", "bty-flasher", "bty-httpd", "bty-image", "bty-tftp"]),
+        ),
         ("xtask", vec!["bty-testkit"]),
     ])
 }
