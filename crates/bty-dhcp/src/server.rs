@@ -250,7 +250,10 @@ impl Shared {
     }
 
     /// As they are written: who reads them starts with the machine's clock.
-    pub(crate) fn by_machine(&self, changes: impl IntoIterator<Item = LeaseChange>) -> Vec<LeaseChange> {
+    pub(crate) fn by_machine(
+        &self,
+        changes: impl IntoIterator<Item = LeaseChange>,
+    ) -> Vec<LeaseChange> {
         let by_machine = |at| self.clock.by_machine(at);
         changes.into_iter().map(|change| change.told_by(by_machine)).collect()
     }

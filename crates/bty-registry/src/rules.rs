@@ -32,10 +32,12 @@ impl Rules {
         Self {
             unknown_policy: Policy::Inventory,
             boot_chain: BootChain::Ipxe,
+            boot_entry: BootEntry::Next,
             max_attempts: 3,
             lost_after: Duration::from_mins(1),
             max_machines: 1000,
             max_new_machines_per_minute: 1000,
+            max_boot_events_per_minute: 60,
         }
     }
 }

@@ -14,7 +14,7 @@ mod reference;
 mod tftp;
 pub(crate) mod tftp_load;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use bty_testkit::packages;
 use clap::ValueEnum;
 use serde::Serialize;

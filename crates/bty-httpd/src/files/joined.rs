@@ -54,7 +54,8 @@ fn open_all(folder: &Folder, paths: &[String]) -> io::Result<Option<VecDeque<Fil
     let mut parts = VecDeque::with_capacity(paths.len());
     for path in paths {
         let found = open_beneath(folder.path(), path)?;
-        let found = found.map(|file| file.metadata().map(|metadata| (file, metadata))).transpose()?;
+        let found =
+            found.map(|file| file.metadata().map(|metadata| (file, metadata))).transpose()?;
         let Some((file, metadata)) = found.filter(|(_, metadata)| metadata.is_file()) else {
             tracing::warn!(path, "a part of a live system is absent: the whole one is served");
             return Ok(None);

@@ -10,8 +10,8 @@ mod joined;
 pub mod range;
 mod served;
 
-pub(crate) use joined::serve_joined;
 pub(crate) use body::FilePart;
+pub(crate) use joined::serve_joined;
 pub(crate) use served::{Folder, serve};
 
 #[cfg(test)]
