@@ -8,6 +8,7 @@ use super::{
     client::{Architecture, Client},
     ingress::ServerPort,
     overheard::Overheard,
+    pace::{MOST_PACKETS, WINDOW},
     request::{Malformed, Message},
 };
 
@@ -95,6 +96,9 @@ pub enum Silence {
     /// It comes from another server.
     #[error("another DHCP server, {}, was heard{}", .0.server, boot_file_clause(&.0.boot_file))]
     ServerReply(Overheard),
+    /// It asks faster than any client does that means it.
+    #[error("it asks too often: {} packets in {} s", MOST_PACKETS, WINDOW.as_secs())]
+    TooOften,
     /// BOOTP without DHCP.
     #[error("it is plain BOOTP, without a DHCP message type")]
     Bootp,
@@ -160,6 +164,7 @@ impl Silence {
             Self::Malformed(_) => "malformed",
             Self::Off => "off",
             Self::ServerReply(_) => "server_reply",
+            Self::TooOften => "too_often",
             Self::Bootp => "bootp",
             Self::OtherMessage(_) => "other_message",
             Self::PlainClient => "plain_client",

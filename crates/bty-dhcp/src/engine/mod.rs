@@ -13,6 +13,7 @@ mod ingress;
 mod leases;
 mod options;
 mod overheard;
+mod pace;
 mod probe;
 mod recent;
 mod request;
@@ -40,6 +41,7 @@ use boot::{Asked, Boot, Booter, Way};
 use full::{Decision, Desk};
 use leases::Leases;
 use options::code;
+use pace::Pace;
 use request::{Op, Request, printable};
 
 /// What is to be done about a packet.
@@ -60,6 +62,7 @@ pub struct Engine {
     subnets: Vec<Subnet>,
     booter: Booter,
     leases: Leases,
+    pace: Pace,
 }
 
 /// A decision about a packet: its verdict, the answer's bytes where there is one, and the changes of leases.
@@ -72,7 +75,13 @@ impl Engine {
         for change in earlier {
             leases.restore(change, &rules.subnets);
         }
-        Self { mode: rules.mode, subnets: rules.subnets, booter: Booter::new(rules.files), leases }
+        Self {
+            mode: rules.mode,
+            subnets: rules.subnets,
+            booter: Booter::new(rules.files),
+            leases,
+            pace: Pace::default(),
+        }
     }
 
     /// The leases that run, by address, and whether each address is reserved.
@@ -160,6 +169,9 @@ impl Engine {
         }
         if self.mode == Mode::Off {
             return Err(Silence::Off);
+        }
+        if !self.pace.admits(now, request.mac) {
+            return Err(Silence::TooOften);
         }
         let message = request.message.ok_or(Silence::Bootp)?;
         let may_boot = asked.facts.netboot;
