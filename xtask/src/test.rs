@@ -14,8 +14,9 @@ use crate::{build, live::Cpu, tidy, workspace};
 
 /// Beside the lab's packages: Python, for the foreign gRPC client.
 const PYTHON: [&str; 2] = ["python3", "python3-venv"];
-/// Clients that nobody here wrote, of `tests/interop`.
-const CLIENTS: [&str; 4] = ["atftp", "dhcpcd-base", "isc-dhcp-client", "tftp-hpa"];
+/// Clients and servers that nobody here wrote, of `tests/interop`.
+const FOREIGN: [&str; 5] =
+    ["atftp", "dhcpcd-base", "isc-dhcp-client", "kea-dhcp4-server", "tftp-hpa"];
 /// What the foreign gRPC client imports.
 const PYTHON_MODULES: [&str; 2] = ["grpcio==1.*", "grpcio-reflection==1.*"];
 /// The licence checker, where the machine has none.
@@ -38,7 +39,7 @@ pub(crate) fn run(args: TestArgs) -> Result<()> {
         packages::LIVE,
         packages::LIVE_ARM64,
         &PYTHON,
-        &CLIENTS,
+        &FOREIGN,
     ]
     .concat();
     packages::ensure(&wanted)?;

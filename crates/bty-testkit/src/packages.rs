@@ -15,7 +15,6 @@ pub const LAB: &[&str] = &[
     "iproute2",
     "iputils-ping",
     "ipxe",
-    "kea-dhcp4-server",
     "nftables",
     "ovmf",
     "qemu-system-x86",

@@ -19,7 +19,8 @@ use xshell::Shell;
 use crate::{build, live::Cpu, workspace};
 
 /// What the peers are made of.
-const PEERS: [&str; 6] = ["atftpd", "ethtool", "kea-admin", "nginx-light", "wrk", "zstd"];
+const PEERS: [&str; 7] =
+    ["atftpd", "ethtool", "kea-admin", "kea-dhcp4-server", "nginx-light", "wrk", "zstd"];
 
 /// What to measure.
 #[derive(Debug, Clone, clap::Args)]
