@@ -14,7 +14,7 @@ use crate::{build, live::Cpu, tidy, workspace};
 
 /// Beside the lab's packages: Python, for the foreign gRPC client.
 const PYTHON: [&str; 2] = ["python3", "python3-venv"];
-/// Clients and a server that nobody here wrote, of `tests/interop`, and what shows how a card is set.
+/// Clients and servers that nobody here wrote, of `tests/interop`, and what shows how a card is set.
 const FOREIGN: [&str; 6] =
     ["atftp", "dhcpcd-base", "ethtool", "isc-dhcp-client", "kea-dhcp4-server", "tftp-hpa"];
 /// What the foreign gRPC client imports.
