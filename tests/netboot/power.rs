@@ -119,8 +119,8 @@ fn killed_in_the_live_system_and_while_it_proves() -> Result<()> {
 
 #[cfg(feature = "full")]
 #[test]
-fn killed_before_and_just_after_its_agent_has_checked_in() -> Result<()> {
-    is_flashed_after_it_was_killed_at(&["boot/script", "has the address", "writing slow"])
+fn killed_just_before_and_just_after_its_agent_has_checked_in() -> Result<()> {
+    is_flashed_after_it_was_killed_at(&["has the address", "writing slow"])
 }
 
 #[test]

@@ -3,9 +3,19 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use xshell::{Shell, cmd};
+use xshell::{Cmd, Shell, cmd};
 
 use crate::{install::PROGRAMS, live::Cpu};
+
+/// cargo, without what the cargo that runs this program has told it of itself: build scripts would run anew for it, and all that rests on
+/// them, by turns with those that a person starts.
+pub(crate) fn cargo(shell: &Shell) -> Cmd<'_> {
+    let told = std::env::vars_os().map(|(name, _)| name).filter(|name| {
+        let name = name.to_string_lossy();
+        name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
+    });
+    told.fold(cmd!(shell, "cargo"), Cmd::env_remove)
+}
 
 /// Builds every program, optimised but without the slow link of a release, and says where they are.
 pub(crate) fn programs(shell: &Shell) -> Result<PathBuf> {
@@ -15,7 +25,9 @@ pub(crate) fn programs(shell: &Shell) -> Result<PathBuf> {
 /// As [`programs`], for some of them.
 pub(crate) fn some_programs(shell: &Shell, names: &[&str]) -> Result<PathBuf> {
     let packages = names.iter().flat_map(|name| ["-p", name]);
-    cmd!(shell, "cargo build --profile fast --locked {packages...}")
+    cargo(shell)
+        .args(["build", "--profile", "fast", "--locked"])
+        .args(packages)
         .run()
         .context("building the programs")?;
     Ok(shell.current_dir().join("target/fast"))

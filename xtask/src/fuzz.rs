@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use anyhow::{Context, Result, ensure};
 use xshell::{Shell, cmd};
 
-use crate::workspace;
+use crate::{build, workspace};
 
 /// Coverage for libFuzzer, as cargo-fuzz asks for it; stable Rust has all of it but the address sanitizer, which code without
 /// unsafe needs least. Overflows and debug assertions are caught.
@@ -47,7 +47,10 @@ pub(crate) fn run(args: &FuzzArgs) -> Result<()> {
     let built = root.join("target/fuzz");
     // A target of its own keeps the flags from build scripts.
     let triple = "x86_64-unknown-linux-gnu";
-    cmd!(shell, "cargo build --release --locked -p bty-fuzz --features libfuzzer --target {triple} --target-dir {built}")
+    build::cargo(&shell)
+        .args(["build", "--release", "--locked", "-p", "bty-fuzz", "--features", "libfuzzer"])
+        .args(["--target", triple, "--target-dir"])
+        .arg(&built)
         .env("RUSTFLAGS", FLAGS)
         .run()
         .context("building the fuzzer")?;

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use xshell::{Shell, cmd};
 
-use crate::{live::Cpu, workspace};
+use crate::{build, live::Cpu, workspace};
 
 /// The programs, all into `/usr/bin`.
 pub(crate) const PROGRAMS: [&str; 6] =
@@ -32,7 +32,7 @@ pub(crate) fn run(args: &InstallArgs) -> Result<()> {
     let root = &args.root;
     let programs = match &args.programs {
         Some(folder) => folder.clone(),
-        None => build(&source)?,
+        None => build_release(&source)?,
     };
     for program in PROGRAMS {
         copy(&programs.join(program), &root.join("usr/bin").join(program), 0o755)?;
@@ -67,11 +67,13 @@ pub(crate) fn run(args: &InstallArgs) -> Result<()> {
     Ok(())
 }
 
-fn build(source: &Path) -> Result<PathBuf> {
+fn build_release(source: &Path) -> Result<PathBuf> {
     let shell = Shell::new()?;
     shell.change_dir(source);
     let packages = PROGRAMS.iter().flat_map(|program| ["-p", program]);
-    cmd!(shell, "cargo build --release --locked {packages...}")
+    build::cargo(&shell)
+        .args(["build", "--release", "--locked"])
+        .args(packages)
         .run()
         .context("building the programs")?;
     Ok(source.join("target/release"))

@@ -48,9 +48,9 @@ pub(crate) fn run(args: TestArgs) -> Result<()> {
 
     timed("formatting", || Ok(cmd!(shell, "cargo fmt --all --check").run()?))?;
     timed("tidy", tidy::check)?;
+    let clippy = ["clippy", "--workspace", "--all-targets", "--locked", "--quiet"];
     timed("clippy", || {
-        Ok(cmd!(shell, "cargo clippy --workspace --all-targets --locked --quiet -- -D warnings")
-            .run()?)
+        Ok(build::cargo(&shell).args(clippy).args(["--", "-D", "warnings"]).run()?)
     })?;
     timed("licences", || licences(&shell))?;
     let binaries = timed("the programs", || build::programs(&shell))?;
@@ -68,7 +68,9 @@ pub(crate) fn run(args: TestArgs) -> Result<()> {
     let runner = if nix_is_root() { "env" } else { "sudo --preserve-env" };
     let full: &[&str] = if args.full { &["--features", "bty-tests/full"] } else { &[] };
     timed("the tests", || {
-        Ok(cmd!(shell, "cargo test --workspace --locked --no-fail-fast {full...}")
+        Ok(build::cargo(&shell)
+            .args(["test", "--workspace", "--locked", "--no-fail-fast"])
+            .args(full)
             .env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", runner)
             .env("BTY_BINARIES", &binaries)
             .env("BTY_LIVE", &live)

@@ -6,16 +6,16 @@ use anyhow::{Context, Result};
 use xshell::{Shell, cmd};
 
 use super::Cpu;
+use crate::build;
 
 /// Builds it for this processor, and says where it is.
 pub(super) fn build(shell: &Shell, cpu: Cpu) -> Result<PathBuf> {
     let target = cpu.target();
     ensure_library(shell, cpu)?;
-    let mut cargo = cmd!(
-        shell,
-        "cargo build --release --locked -p bty-flasher --target {target} --target-dir target/static"
-    )
-    .env("RUSTFLAGS", "-C target-feature=+crt-static");
+    let mut cargo = build::cargo(shell)
+        .args(["build", "--release", "--locked", "-p", "bty-flasher"])
+        .args(["--target", target, "--target-dir", "target/static"])
+        .env("RUSTFLAGS", "-C target-feature=+crt-static");
     let tools = cpu.tools();
     if !tools.is_empty() {
         // The C that comes along is compiled by the same one: the crate cc finds it by its usual name.

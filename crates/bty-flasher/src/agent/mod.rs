@@ -35,6 +35,9 @@ use say::Say;
 const GIVE_UP: Duration = Duration::from_mins(10);
 /// Between tries while the server is away.
 const RETRY: Duration = Duration::from_secs(3);
+/// How long drivers may take to find their devices once the agent runs. Not counted from the machine's start: behind a slow network, or
+/// on a slow processor, the agent itself comes late.
+const DRIVERS: Duration = Duration::from_mins(1);
 /// Between looks whether drivers are loaded.
 const LOOK_FOR_DRIVERS: Duration = Duration::from_millis(10);
 /// Between looks for disks that may still be coming up.
@@ -143,10 +146,11 @@ async fn withdraw(say: &Say) {
     });
 }
 
-/// Waits until the file is there, for as long as disks may take to show up.
+/// Waits until the file is there, for as long as drivers may take.
 async fn wait_for(drivers: Option<&Path>) {
     let Some(file) = drivers else { return };
-    while !file.exists() && !say::is_settled() {
+    let began = Instant::now();
+    while !file.exists() && began.elapsed() < DRIVERS {
         tokio::time::sleep(LOOK_FOR_DRIVERS).await;
     }
 }
