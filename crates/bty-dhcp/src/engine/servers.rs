@@ -102,9 +102,11 @@ impl Servers {
             messages: 0,
             said_at: None,
         });
+        // What it says itself outweighs what clients say of it: some take a proxy's offer, which gives no address, for a lease.
+        let is_hearsay = mac.is_none() && server.mac.is_some();
         server.mac = mac.or(server.mac);
         server.interface = Arc::clone(interface);
-        server.leases |= leases;
+        server.leases |= leases && !is_hearsay;
         server.boots |= boots;
         if !boot_file.is_empty() {
             server.boot_file = boot_file;

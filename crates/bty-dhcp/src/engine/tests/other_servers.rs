@@ -151,6 +151,19 @@ fn who_says_where_to_boot_from_is_trouble_once_an_hour() {
 }
 
 #[test]
+fn what_a_server_says_itself_outweighs_what_clients_say_of_it() {
+    let mut servers = Servers::new(Mode::Proxy);
+    let mut hear = |card, heard| servers.hear(start(), &"eth0".into(), card, heard).is_some();
+    assert!(hear(Some(mac(9)), overheard(STRANGER, false, Some("x.efi"))));
+    assert!(!hear(None, overheard(STRANGER, true, None)), "a client took the proxy's offer");
+    let unheard = Ipv4Addr::new(10, 77, 0, 4);
+    assert!(hear(None, overheard(unheard, true, None)));
+    let shown = servers.list(start());
+    let shown: Vec<_> = shown.iter().map(|one| (one.address, one.leases, one.boots)).collect();
+    assert_eq!(shown, [(STRANGER, false, true), (unheard, true, false)]);
+}
+
+#[test]
 fn a_forger_of_servers_fills_neither_memory_nor_log() {
     let mut heard = Heard::new(Mode::Proxy);
     let forged = |number: u32| overheard(Ipv4Addr::from(0x0a01_0000 + number), false, Some("x"));
