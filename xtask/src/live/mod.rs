@@ -237,10 +237,11 @@ fn describe(
     });
     fs::write(out.join("live.json"), format!("{live:#}\n"))?;
     eprintln!(
-        "the live system for {}: kernel {kernel}, {vmlinuz} bytes, initramfs {initramfs} bytes, of which every machine gets {base}; \
-         no package has {} of the firmware files that its drivers may ask for",
-        cpu.name(),
-        drivers.absent.len()
+        "the live system for {}: kernel {kernel}, {vmlinuz} bytes, initramfs {initramfs} bytes, of which every machine gets {base}",
+        cpu.name()
     );
+    if !drivers.absent.is_empty() {
+        eprintln!("no package has this firmware: {}", drivers.absent.join(", "));
+    }
     Ok(())
 }
