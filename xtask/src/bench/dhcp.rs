@@ -261,7 +261,7 @@ impl Lab {
 
     fn load(&self, server: &Server, rate: f64, options: &[&str]) -> Result<Taken> {
         let settled = idle(server.pid)?;
-        let said = self
+        let output = self
             .client
             .program("taskset")
             .args(["-c", CLIENT_CORE, "perfdhcp", "-4", "-g", "multi", "-x", "t"])
@@ -270,9 +270,10 @@ impl Lab {
             .args(options)
             .arg(&server.address)
             .output()?;
-        let said = String::from_utf8_lossy(&said.stdout);
+        let said = String::from_utf8_lossy(&output.stdout);
         let used = idle(server.pid)? - settled;
-        let began = number(&said, "sent packets: ")?;
+        let began = number(&said, "sent packets: ")
+            .with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())?;
         // The last kind of answer that there is: acknowledgements, or offers where no more is asked.
         let kinds: Vec<Vec<f64>> =
             said.split("***Timestamps for packets: ").skip(1).map(delays_ms).collect();
