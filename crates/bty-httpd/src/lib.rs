@@ -9,6 +9,7 @@ pub mod boot;
 mod certificate;
 mod direct;
 pub mod files;
+mod live;
 mod machines;
 mod metrics;
 mod page;
@@ -74,7 +75,11 @@ impl Daemon for Httpd {
         let services = Routes::new(HttpdServiceServer::new(service));
         context.open_unix_door(services, Arc::new(LocalOnly)).await?;
         let (http, https) = (settings.listen, settings.listen_tls);
-        context.ready(format!("serving HTTP on {http} and the agents' API on {https}")).await;
+        let live = live::describe(&settings.live_dir);
+        tracing::info!(live, "serving");
+        context
+            .ready(format!("serving HTTP on {http} and the agents' API on {https}; {live}"))
+            .await;
         Ok(())
     }
 }
