@@ -59,12 +59,9 @@ mod tests {
             String::from_utf8_lossy(&output.stdout).into_owned()
         };
         run("ip", &["link", "add", "card", "type", "veth", "peer", "name", "other"]);
-        let work = [
-            "tcp-segmentation-offload",
-            "generic-receive-offload",
-            "scatter-gather",
-            "tx-checksumming",
-        ];
+        // Not their groups: a kernel may have kinds of segmentation that the call is older than.
+        let work =
+            ["tx-tcp-segmentation", "tx-tcp6-segmentation", "scatter-gather", "tx-checksumming"];
         let states = |shown: &str| {
             work.map(|name| {
                 let line = shown
@@ -74,7 +71,7 @@ mod tests {
             })
         };
         let before = states(&run("ethtool", &["-k", "card"]));
-        assert_eq!((before[0].as_str(), before[2].as_str()), ("on", "on"), "nothing to turn off");
+        assert_eq!(before, ["on"; 4], "nothing to turn off");
         quiet("card");
         assert_eq!(states(&run("ethtool", &["-k", "card"])), ["off"; 4]);
     }

@@ -313,7 +313,13 @@ async fn boot_file(
         return grub_first(&connection, &query);
     }
     shared.counters.files.get_or_create(&FileLabels { folder: "boot" }).inc();
-    files::serve(&shared.folders.boot, &path, &method, &headers).await
+    files::serve(&shared.folders.boot, &by_slashes(&path), &method, &headers).await
+}
+
+/// A path as a boot program may ask for it: shim of 2025 puts what it is to start, `/grubx64.efi`, behind the folder that it came from.
+fn by_slashes(path: &str) -> String {
+    let parts: Vec<&str> = path.split(['/', '\\']).filter(|part| !part.is_empty()).collect();
+    parts.join("/")
 }
 
 async fn live_file(
@@ -387,4 +393,21 @@ fn script_response(script: String) -> Response {
 
 fn refuse(problem: &str) -> Response {
     (StatusCode::BAD_REQUEST, format!("{problem}\n")).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_shim_asks_for_is_found() {
+        for (asked, want) in [
+            ("x64//grubx64.efi", "x64/grubx64.efi"),
+            ("x64/\\grubx64.efi", "x64/grubx64.efi"),
+            ("x64/snponly.efi", "x64/snponly.efi"),
+            ("x64//../../etc/passwd", "x64/../../etc/passwd"),
+        ] {
+            assert_eq!(by_slashes(asked), want);
+        }
+    }
 }

@@ -71,15 +71,23 @@ pub fn ensure(wanted: &[&str]) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    eprintln!("installing Debian packages: {}", missing.join(" "));
+    eprintln!("installing Debian packages: {}", missing.join(", "));
     let mut last_words = String::new();
     for attempt in 1..=ATTEMPTS {
+        let mut arguments = vec!["install", "--quiet", "--yes", "--no-install-recommends"];
+        arguments.extend(&missing);
+        let tools;
         // The lists may be fine already; updating them costs more than failing once.
         if attempt > 1 {
             apt_get(&["update", "--quiet"])?;
+            tools = foreign_tools(&missing)?;
+            if let Some(tools) = &tools {
+                eprintln!(
+                    "going back to {tools}: that of another release excludes this one's QEMU"
+                );
+                arguments.extend(["--allow-downgrades", tools.as_str()]);
+            }
         }
-        let mut arguments = vec!["install", "--quiet", "--yes", "--no-install-recommends"];
-        arguments.extend(&missing);
         let done = apt_get(&arguments)?;
         if done.status.success() {
             return Ok(());
@@ -88,6 +96,31 @@ pub fn ensure(wanted: &[&str]) -> Result<()> {
         eprintln!("apt-get failed ({attempt} of {ATTEMPTS}): {last_words}");
     }
     bail!("installing {}: {last_words}", missing.join(" "))
+}
+
+/// This release's `qemu-utils=VERSION`, where QEMU is to be installed beside those of another release, such as backports'.
+fn foreign_tools(missing: &[&str]) -> Result<Option<String>> {
+    const TOOLS: &str = "qemu-utils";
+    if !missing.iter().any(|package| package.starts_with("qemu-system"))
+        || !self::missing(&[TOOLS])?.is_empty()
+    {
+        return Ok(None);
+    }
+    let ask = |program: &str, arguments: &[&str]| -> Result<String> {
+        let output = Command::new(program).args(arguments).output();
+        let output = output.with_context(|| format!("running {program}"))?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let installed = ask("dpkg-query", &["--show", "--showformat=${Version}", TOOLS])?;
+    Ok(offered_instead(&ask("apt-cache", &["madison", TOOLS])?, &installed)
+        .map(|version| format!("{TOOLS}={version}")))
+}
+
+/// The newest version in the lines of `apt-cache madison`, where the installed one is not among them.
+fn offered_instead<'a>(madison: &'a str, installed: &str) -> Option<&'a str> {
+    let mut offered = madison.lines().filter_map(|line| line.split('|').nth(1).map(str::trim));
+    let newest = offered.clone().next()?;
+    (!offered.any(|version| version == installed)).then_some(newest)
 }
 
 fn apt_get(arguments: &[&str]) -> Result<Output> {
@@ -108,6 +141,15 @@ fn apt_get(arguments: &[&str]) -> Result<Output> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_no_release_here_offers_is_of_another() {
+        let madison =
+            "qemu-utils | 1:7.2-7 | http://x bookworm/main\n qemu-utils | 1:7.1-1 | http://x y\n";
+        assert_eq!(offered_instead(madison, "1:10.0.2~bpo12+1"), Some("1:7.2-7"));
+        assert_eq!(offered_instead(madison, "1:7.1-1"), None);
+        assert_eq!(offered_instead("", "1:7.1-1"), None);
+    }
 
     #[test]
     fn what_is_installed_is_not_missing() {
