@@ -74,7 +74,9 @@ pub fn ensure(wanted: &[&str]) -> Result<()> {
     eprintln!("installing Debian packages: {}", missing.join(", "));
     let mut last_words = String::new();
     for attempt in 1..=ATTEMPTS {
-        let mut arguments = vec!["install", "--quiet", "--yes", "--no-install-recommends"];
+        // Nothing of the machine's own is taken away for it.
+        let mut arguments =
+            vec!["install", "--quiet", "--yes", "--no-remove", "--no-install-recommends"];
         arguments.extend(&missing);
         let tools;
         // The lists may be fine already; updating them costs more than failing once.

@@ -34,10 +34,11 @@ pub(crate) struct DemoArgs {
     /// How many machines.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     machines: u32,
-    /// How many are on at the same time; as many as there are processors to
-    /// emulate them, where nothing is said. Each takes 1 GiB of memory.
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=64))]
-    at_once: Option<u32>,
+    /// How many of them are on at the same time, at most. Each takes 1 GiB of
+    /// memory; with more than there are processors to emulate them, each
+    /// takes longer.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=64))]
+    at_once: u32,
     /// How they start; `all` takes the three in turn.
     #[arg(long, value_enum, default_value = "bios")]
     firmware: FirmwareArg,
@@ -113,7 +114,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
     eprintln!("imported {IMAGE}, {id}");
 
     let processors = std::thread::available_parallelism().map_or(2, usize::from).max(2);
-    let at_once = args.at_once.map_or(processors, |count| count as usize);
+    let at_once = args.at_once.min(args.machines) as usize;
     let limit = LIMIT * u32::try_from(at_once.div_ceil(processors)).unwrap_or(1);
     let mut cycles = Vec::new();
     for number in 1..=args.machines {
