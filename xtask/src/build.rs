@@ -19,12 +19,7 @@ pub(crate) fn cargo(shell: &Shell) -> Cmd<'_> {
 
 /// Builds every program, optimised but without the slow link of a release, and says where they are.
 pub(crate) fn programs(shell: &Shell) -> Result<PathBuf> {
-    some_programs(shell, &PROGRAMS)
-}
-
-/// As [`programs`], for some of them.
-pub(crate) fn some_programs(shell: &Shell, names: &[&str]) -> Result<PathBuf> {
-    let packages = names.iter().flat_map(|name| ["-p", name]);
+    let packages = PROGRAMS.iter().flat_map(|name| ["-p", name]);
     cargo(shell)
         .args(["build", "--profile", "fast", "--locked"])
         .args(packages)

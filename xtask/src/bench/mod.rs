@@ -80,10 +80,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
     packages::ensure(&[packages::LAB, packages::LIVE, &PEERS].concat())?;
     let shell = Shell::new()?;
     shell.change_dir(workspace::root());
-    let binaries = match args.what {
-        What::Dhcp => build::some_programs(&shell, &["bty-dhcp"])?,
-        _ => build::programs(&shell)?,
-    };
+    let binaries = build::programs(&shell)?;
     let boots = matches!(args.what, What::Netboot | What::PowerOn);
     let live = boots.then(|| build::live(&shell, &[Cpu::X64])).transpose()?;
     if bty_testkit::require_root().is_err() {
