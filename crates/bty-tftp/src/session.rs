@@ -4,6 +4,7 @@ use std::{
     io,
     net::IpAddr,
     os::unix::fs::FileExt,
+    pin::pin,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant, SystemTime},
 };
@@ -250,6 +251,10 @@ impl Drive<'_> {
         let shutdown = self.session.shared.shutdown.clone();
         let mut buffer = [0; BUFFER_BYTES];
         let mut end_by = None;
+        let mut timer = pin!(sleep_until(Instant::now().into()));
+        let mut repeated = pin!(control.repeated.notified());
+        let mut replaced = pin!(control.cancelled.cancelled());
+        let mut stopping = pin!(shutdown.cancelled());
         loop {
             self.send().await;
             self.note();
@@ -258,7 +263,27 @@ impl Drive<'_> {
             }
             let wake = self.transfer.poll_timeout().unwrap_or_else(Instant::now);
             let wake = end_by.map_or(wake, |end_by: Instant| end_by.min(wake));
+            // A timer that rings early, once in a while, costs less than one that is set anew for each packet.
+            if timer.is_elapsed() || timer.deadline() > wake.into() {
+                timer.as_mut().reset(wake.into());
+            }
             tokio::select! {
+                // The client comes last, so that one that floods us keeps nothing else from being seen.
+                biased;
+                () = replaced.as_mut() => {
+                    return End::new(Ending::Broken, "another request took its place");
+                }
+                () = stopping.as_mut(), if end_by.is_none() => end_by = Some(Instant::now() + GRACE),
+                () = repeated.as_mut() => {
+                    repeated.set(control.repeated.notified());
+                    self.transfer.handle_repeat(Instant::now());
+                }
+                () = timer.as_mut() => {
+                    let now = Instant::now();
+                    if now >= wake {
+                        self.transfer.handle_timeout(now);
+                    }
+                }
                 received = self.socket.receive(&mut buffer) => match received {
                     Ok((length, from)) => {
                         let datagram = buffer.get(..length).unwrap_or(&buffer);
@@ -266,12 +291,6 @@ impl Drive<'_> {
                     }
                     Err(problem) => tracing::debug!(err = %problem, "receiving an answer failed"),
                 },
-                () = sleep_until(wake.into()) => self.transfer.handle_timeout(Instant::now()),
-                () = control.repeated.notified() => self.transfer.handle_repeat(Instant::now()),
-                () = control.cancelled.cancelled() => {
-                    return End::new(Ending::Broken, "another request took its place");
-                }
-                () = shutdown.cancelled(), if end_by.is_none() => end_by = Some(Instant::now() + GRACE),
             }
             if end_by.is_some_and(|end_by| Instant::now() >= end_by) {
                 self.transfer.abort(ErrorCode::OTHER, "the server is going down");
