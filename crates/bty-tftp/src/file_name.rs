@@ -56,6 +56,11 @@ impl FileName {
         (lower != self.0).then_some(Self(lower))
     }
 
+    /// Whether this is what iPXE looks for beside itself and runs instead of asking by DHCP.
+    pub fn is_autoexec(&self) -> bool {
+        self.0.rsplit('/').next() == Some("autoexec.ipxe")
+    }
+
     /// Whether this is a program that firmware starts, by its ending.
     pub fn is_boot_program(&self) -> bool {
         const ENDINGS: [&str; 6] = ["efi", "kpxe", "kkpxe", "pxe", "0", "lkrn"];

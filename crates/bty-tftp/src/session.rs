@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::IpAddr,
+    net::{IpAddr, SocketAddrV4},
     os::unix::fs::FileExt,
     pin::pin,
     sync::{Arc, atomic::Ordering},
@@ -114,6 +114,7 @@ impl Session {
             opened.unwrap_or_else(|stopped| Err(OpenError::Unreadable(io::Error::other(stopped))));
         let content = match opened {
             Ok(content) => content,
+            Err(OpenError::Absent) if name.is_autoexec() => self.autoexec(),
             Err(problem) => return self.refuse_file(name, &problem),
         };
         let (local, peer) = (self.arrival.local, self.arrival.from);
@@ -134,6 +135,15 @@ impl Session {
         let mut drive =
             Drive { session: self, record, socket, transfer, reader, datagrams: Vec::new() };
         drive.run().await
+    }
+
+    /// Spares iPXE that firmware has loaded from here a DHCP exchange of its own: the firmware's is known to it.
+    fn autoexec(&self) -> Content {
+        let host = SocketAddrV4::new(self.arrival.local, self.shared.settings.http_port);
+        let script = format!(
+            "#!ipxe\nisset ${{netX/ip}} || dhcp ||\nchain --replace http://{host}/boot.ipxe?via=pxe || autoboot\n"
+        );
+        Content::Kept(script.into_bytes().into())
     }
 
     fn refuse(&self, code: ErrorCode, text: &str) {

@@ -17,6 +17,8 @@ pub struct Settings {
     pub listen: SocketAddrV4,
     /// The folder that is served: regular files in it and below, no links.
     pub root: PathBuf,
+    /// The port of bty-httpd's plain HTTP, where iPXE is sent on.
+    pub http_port: u16,
     /// The largest block in bytes (RFC 2348: 8 to 65464). Blocks never exceed the MTU of the path either.
     pub max_blksize: u16,
     /// The longest window in blocks (RFC 7440), 1 to 64.
@@ -41,6 +43,7 @@ impl Default for Settings {
         Self {
             listen: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 69),
             root: "/usr/lib/bty/live/boot".into(),
+            http_port: 80,
             max_blksize: 1468,
             max_windowsize: 16,
             rollover: 0,
@@ -68,6 +71,7 @@ impl Settings {
             }
             Err(format!("{key} is {value}; write a number from {least} to {most}"))
         };
+        within("http_port", self.http_port.into(), 1, 65535)?;
         within("max_blksize", self.max_blksize.into(), 8, 65464)?;
         within("max_windowsize", self.max_windowsize.into(), 1, 64)?;
         within("rollover", self.rollover.into(), 0, 1)?;

@@ -290,6 +290,25 @@ fn a_replaced_file_is_served_new() {
 }
 
 #[test]
+fn ipxe_finds_beside_itself_where_to_go_on_unless_the_folder_has_it() {
+    let server = Server::with(&["tftp.http_port=8080"]);
+    let client = Client::new(server.address);
+    let fetch = |name: &str| {
+        client
+            .fetch(name, &[("tsize", "0")], || false)
+            .map(|script| String::from_utf8(script).unwrap())
+    };
+    let want = format!("chain --replace http://{}:8080/boot.ipxe?via=pxe ||", server.address.ip());
+    for name in ["x64/autoexec.ipxe", "/autoexec.ipxe"] {
+        let script = fetch(name).unwrap();
+        assert!(script.starts_with("#!ipxe\n") && script.contains(&want), "{script}");
+    }
+    server.write("autoexec.ipxe", b"own");
+    assert_eq!(fetch("autoexec.ipxe").as_deref(), Ok("own"));
+    assert!(fetch("other.ipxe").is_err());
+}
+
+#[test]
 fn it_ends_with_0_when_told_and_with_2_for_a_wrong_setting() {
     let mut server = Server::start();
     assert!(server.memory_kib() < 16 << 10, "{} KiB when idle", server.memory_kib());
