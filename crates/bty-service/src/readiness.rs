@@ -1,6 +1,16 @@
 //! What systemd and other clients are told: ready or not, one line of status, and that we are alive.
 
 use std::{
+    env,
+    ffi::OsStr,
+    io,
+    os::{
+        linux::net::SocketAddrExt,
+        unix::{
+            ffi::OsStrExt,
+            net::{SocketAddr, UnixDatagram},
+        },
+    },
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -70,7 +80,7 @@ impl Readiness {
     pub(crate) async fn ready(&self, status: String) {
         // The empty name is the server as a whole, as grpc.health.v1 says.
         self.health.set_service_status("", ServingStatus::Serving).await;
-        tell(&[NotifyState::Ready, NotifyState::Status(&status)]);
+        tell_surely(&[NotifyState::Ready, NotifyState::Status(&status)]);
         let mut state = self.state();
         state.ready = true;
         state.status = status;
@@ -138,16 +148,51 @@ impl Readiness {
     }
 }
 
-fn tell(states: &[NotifyState<'_>]) {
+/// Tells what must arrive. It may wait for room, and is for a daemon's start only.
+fn tell_surely(states: &[NotifyState<'_>]) {
     // Without NOTIFY_SOCKET this does nothing; with a broken one there is nobody to tell.
     if let Err(problem) = sd_notify::notify(states) {
         tracing::debug!(err = %problem, "telling systemd failed");
     }
 }
 
+/// Tells what may get lost. The socket takes ten messages that nobody reads, and then the next sender waits for as long as that is so:
+/// a systemd that is busy must not stop a daemon.
+fn tell(states: &[NotifyState<'_>]) {
+    let Some(socket) = env::var_os("NOTIFY_SOCKET") else { return };
+    let message: String = states.iter().map(|state| format!("{state}\n")).collect();
+    if let Err(problem) = send_now(&socket, &message) {
+        tracing::debug!(err = %problem, "telling systemd failed");
+    }
+}
+
+/// Sends at once or not at all.
+fn send_now(socket: &OsStr, message: &str) -> io::Result<()> {
+    let to = match socket.as_bytes() {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+        _ => SocketAddr::from_pathname(socket)?,
+    };
+    let from = UnixDatagram::unbound()?;
+    from.set_nonblocking(true)?;
+    from.send_to_addr(message.as_bytes(), &to).map(drop)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_systemd_that_does_not_listen_stops_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let systemd = UnixDatagram::bind(&path).unwrap();
+        let refused = (0..100_000).find_map(|_| send_now(path.as_os_str(), "STATUS=busy\n").err());
+        assert_eq!(refused.map(|problem| problem.kind()), Some(io::ErrorKind::WouldBlock));
+        let mut message = [0; 64];
+        let length = systemd.recv(&mut message).unwrap();
+        assert_eq!(&message[..length], b"STATUS=busy\n");
+        assert!(send_now(path.as_os_str(), "STATUS=well\n").is_ok());
+    }
 
     #[tokio::test]
     async fn a_loop_that_does_not_turn_is_named() {

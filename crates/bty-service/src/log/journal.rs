@@ -37,6 +37,8 @@ impl Journal {
     fn connect_to(path: &Path, program: &str) -> io::Result<Self> {
         let socket = UnixDatagram::unbound()?;
         socket.connect(path)?;
+        // A journal that is busy must not stop a daemon: what it has no room for is lost.
+        socket.set_nonblocking(true)?;
         Ok(Self { socket, program: program.to_owned() })
     }
 }
