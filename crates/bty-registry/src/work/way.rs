@@ -168,8 +168,8 @@ fn back_from_restart(machine: &mut Machine, since: Duration) -> Option<Lesson> {
     Some(Lesson {
         kind: "boot.returned",
         message: format!(
-            "it is back {} s after its firmware was told to boot the disk, {} in a row: its disk does not boot, or its system \
-             has restarted it",
+            "it is back {} s after its firmware was told to boot the disk, {} in a row: its disk does not boot, or it was \
+             started again",
             since.as_secs(),
             times(observed.returns)
         ),
