@@ -23,7 +23,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -38,6 +38,8 @@ use crate::{
 
 /// How long a client may take to send a request's head, or to begin TLS.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client that has connected may still take to ask after the daemon was told to stop.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
 /// The most bytes of a request's head.
 const HEAD_BYTES: usize = 16 * 1024;
 /// What may be under way to iPXE, in bytes. It says that it has what came out of order, and drops it again when its little memory is
@@ -107,7 +109,7 @@ pub(crate) fn serve(
                 // A client that went away, or no file descriptors for a moment: neither ends the daemon.
                 Err(problem) => {
                     tracing::warn!(err = %problem, "taking a connection failed");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    sleep(Duration::from_millis(50)).await;
                     continue;
                 }
             };
@@ -182,7 +184,10 @@ where
         .title_case_headers(true)
         .max_buf_size(HEAD_BYTES.max(8192));
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(STREAMS_PER_CONNECTION);
+    let asked = CancellationToken::new();
+    let has_asked = asked.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
+        has_asked.cancel();
         look(&request);
         request.extensions_mut().insert(connection);
         // HTTP/2 cuts bodies into frames of its own, with other streams' between them.
@@ -194,6 +199,12 @@ where
     tokio::select! {
         ended = serving.as_mut() => ended,
         () = shutdown.cancelled() => {
+            // Who has just connected is about to ask, and would take an end without an answer for a fault.
+            tokio::select! {
+                ended = serving.as_mut() => return ended,
+                () = asked.cancelled() => {}
+                () = sleep(FIRST_REQUEST) => {}
+            }
             serving.as_mut().graceful_shutdown();
             serving.await
         }
