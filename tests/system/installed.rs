@@ -4,6 +4,7 @@ use std::{
     env, fs,
     os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
@@ -18,6 +19,9 @@ const UNIT: &str = "[Unit]\nAfter=multi-user.target bty.target\n[Service]\nType=
 /// How long systemd may take from its start to its end, in seconds.
 const CONTAINER_SECONDS: &str = "180";
 const CONTAINER: Duration = Duration::from_secs(200);
+/// Containers that nobody registers share one tree of control groups: where two run, one's systemd removes the group of a unit that
+/// the other's is about to start ("Failed to spawn executor: No such file or directory").
+static ONE_CONTAINER: Mutex<()> = Mutex::new(());
 
 /// A Debian with bty on it, and a check that runs when it has started.
 struct Installed {
@@ -72,6 +76,7 @@ impl Installed {
         let host = lan.add_server()?;
         let root = self.root();
         let namespace = format!("--network-namespace-path=/run/netns/{}", host.namespace.name());
+        let _alone = ONE_CONTAINER.lock().unwrap_or_else(PoisonError::into_inner);
         let mut container = Program::new("timeout")
             .args([CONTAINER_SECONDS, "systemd-nspawn", "--quiet", "--register=no", "--keep-unit"])
             .args([namespace.as_str(), "--boot", "--directory"])

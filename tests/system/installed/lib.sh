@@ -5,7 +5,8 @@ daemons="bty-registry bty-httpd bty-tftp bty-dhcp"
 
 fail() {
     echo "failed: $*"
-    journalctl --unit 'bty*' --no-pager
+    # What is said for each request would hide the rest.
+    journalctl --no-pager | grep -v 'a boot script was served' | tail -n 300
     systemctl poweroff --no-block
     exit 1
 }
