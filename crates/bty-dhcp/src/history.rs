@@ -9,7 +9,7 @@ use std::{
 use bty_api::{convert::timestamp, dhcp::v1::Exchange as Listed};
 use tokio::sync::broadcast;
 
-use crate::engine::{Exchange, Verdict};
+use crate::engine::{Exchange, Silence, Verdict};
 
 /// Exchanges that are remembered; the oldest are forgotten first.
 pub(crate) const REMEMBERED: usize = 4096;
@@ -95,7 +95,9 @@ fn listed(at: SystemTime, exchange: &Exchange) -> Listed {
     };
     if let Some(sender) = &exchange.sender {
         listed.mac = sender.mac.to_string();
-        listed.xid = sender.xid;
+        // What comes too often comes with another each time, and is one thing to know.
+        let is_one_of_many = exchange.verdict == Verdict::Silent(Silence::TooOften);
+        listed.xid = if is_one_of_many { 0 } else { sender.xid };
         listed.message = sender.message.map(|message| message.to_string()).unwrap_or_default();
         listed.architecture = sender.architecture.map(|architecture| architecture.0.into());
         listed.vendor_class.clone_from(&sender.vendor_class);

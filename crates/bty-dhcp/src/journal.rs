@@ -110,8 +110,9 @@ impl Journal {
         let end = self.end + u64::try_from(text.len()).unwrap_or(u64::MAX);
         if end > self.length {
             let zeros = vec![0; usize::try_from(GROWS_BY).unwrap_or_default()];
-            self.file.write_all_at(&zeros, end)?;
-            self.length = end + GROWS_BY;
+            // A disk that is nearly full has room for the changes all the same.
+            let has_grown = self.file.write_all_at(&zeros, end).is_ok();
+            self.length = if has_grown { end + GROWS_BY } else { end };
         }
         self.file.write_all_at(text, self.end)?;
         self.end = end;

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bty_service::{Context, RunError, datagram::ThreadSocket};
+use bty_service::{Context, datagram::ThreadSocket};
 use tokio::{runtime::Handle, sync::mpsc, task::spawn_blocking, time::timeout};
 
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
 const WAITING: usize = 4096;
 /// Writes are so long apart where one follows the other: on a fast disk each would take one lease along, and cost more than all the
 /// rest of an exchange. A client waits longer for its own network card.
-const APART: Duration = Duration::from_millis(3);
+const APART: Duration = Duration::from_millis(1);
 /// How often leases are counted: some run out without a word.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
 
@@ -49,34 +49,32 @@ pub(crate) fn start(
     let shared = Arc::clone(shared);
     context.spawn("leases", async move {
         let runtime = Handle::current();
-        spawn_blocking(move || keep(&runtime, &shared, journal, inbox)).await??;
+        spawn_blocking(move || keep(&runtime, &shared, journal, inbox)).await?;
         Ok(())
     });
 }
 
-fn keep(
-    runtime: &Handle,
-    shared: &Shared,
-    mut journal: Journal,
-    mut inbox: mpsc::Receiver<Job>,
-) -> Result<(), RunError> {
+fn keep(runtime: &Handle, shared: &Shared, mut journal: Journal, mut inbox: mpsc::Receiver<Job>) {
     let mut counted_at = Instant::now();
     let mut written_at = counted_at;
     let mut jobs = Vec::new();
-    loop {
+    let mut has_ended = false;
+    while !has_ended {
         if counted_at.elapsed() >= COUNT_EVERY {
             counted_at = Instant::now();
             shared.count_leases();
             shared.say_dropped();
         }
-        let has_ended = runtime.block_on(async {
+        has_ended = runtime.block_on(async {
             tokio::select! {
                 _ = timeout(COUNT_EVERY, inbox.recv_many(&mut jobs, WAITING)) => false,
                 () = shared.shutdown.cancelled() => true,
             }
         });
         if has_ended {
-            return Ok(());
+            // What waits is written still: a client that declines or releases an address says so once.
+            inbox.close();
+            jobs.extend(iter::from_fn(|| inbox.try_recv().ok()));
         }
         if jobs.is_empty() {
             continue;

@@ -50,6 +50,16 @@ pub(crate) fn write_news(news: &News) {
     }
 }
 
+/// Whether the log's level lets one through: what nobody reads must not cost others their lines.
+pub(crate) fn is_wanted(record: &Exchange) -> bool {
+    let is_detail = match &record.verdict {
+        _ if record.sender.is_none() => true,
+        Verdict::Answered(_) => false,
+        Verdict::Silent(silence) => !silence.is_failed_boot(),
+    };
+    !is_detail || tracing::enabled!(tracing::Level::DEBUG)
+}
+
 /// Writes one.
 pub(crate) fn write(record: &Exchange) {
     let reason = record.verdict.reason();

@@ -102,11 +102,11 @@ pub(crate) fn start(
     let clock = SteadyClock::start();
     let journal_path = context.paths.state.join(JOURNAL);
     let (engine, journal) = if mode == Mode::Full {
-        let engine = Engine::new(rules, read_journal(&journal_path)?);
+        let engine = Engine::new(clock.now(), rules, read_journal(&journal_path)?);
         let journal = Journal::create(&journal_path, &engine.lease_changes(clock.now()))?;
         (engine, Some(journal))
     } else {
-        (Engine::new(rules, []), None)
+        (Engine::new(clock.now(), rules, []), None)
     };
     let shared = Arc::new(Shared {
         core: Mutex::new(Core {
@@ -280,7 +280,12 @@ impl Shared {
 
     /// The other servers that were heard lately.
     pub(crate) fn servers(&self) -> Vec<OtherServer> {
-        self.lock().servers.list(SystemTime::now())
+        let mut servers = self.lock().servers.list(self.clock.now());
+        for server in &mut servers {
+            server.first_seen = self.clock.by_machine(server.first_seen);
+            server.last_seen = self.clock.by_machine(server.last_seen);
+        }
+        servers
     }
 
     /// What to ask which servers there are, for each interface that is served: its index, our address there, and the question.
@@ -298,27 +303,24 @@ impl Shared {
     /// Takes up a packet that another server sent to somebody else.
     pub(crate) fn overhear(&self, index: u32, mac: Option<MacAddr>, packet: &[u8]) {
         let Some(heard) = Overheard::in_packet(packet) else { return };
-        let mut core = self.lock();
-        if let Some(interface) = core.interfaces.get(index).map(|one| Arc::clone(&one.name)) {
-            self.hear(&mut core, SystemTime::now(), &interface, mac, heard);
+        let name = self.lock().interfaces.get(index).map(|one| Arc::clone(&one.name));
+        if let Some(interface) = name {
+            self.hear(&interface, mac, heard);
         }
     }
 
-    fn hear(
-        &self,
-        core: &mut Core,
-        now: SystemTime,
-        interface: &Arc<str>,
-        mac: Option<MacAddr>,
-        heard: Overheard,
-    ) {
-        if core.interfaces.own(heard.server).is_some() {
-            return;
-        }
-        let Some(news) = core.servers.hear(now, interface, mac, heard) else { return };
+    fn hear(&self, interface: &Arc<str>, mac: Option<MacAddr>, heard: Overheard) {
+        let news = {
+            let mut core = self.lock();
+            if core.interfaces.own(heard.server).is_some() {
+                return;
+            }
+            core.servers.hear(self.clock.now(), interface, mac, heard)
+        };
+        let Some(news) = news else { return };
         log::write_news(&news);
         if news.is_new {
-            let at = Some(timestamp(now));
+            let at = Some(timestamp(SystemTime::now()));
             self.link.report(Contact { at, detail: news.message, ..Contact::default() });
         }
     }
@@ -382,18 +384,20 @@ impl Shared {
 
     fn record(&self, now: SystemTime, record: &Exchange) {
         self.counters.count(record);
-        let is_new = self.history.add(now, record);
-        let mut core = self.lock();
-        let contact = core.contacts.of(now, record, |mac| self.link.machine(mac).is_some());
+        let is_logged = self.history.add(now, record) && log::is_wanted(record);
+        let (contact, is_logged) = {
+            let mut core = self.lock();
+            let contact = core.contacts.of(now, record, |mac| self.link.machine(mac).is_some());
+            (contact, is_logged && core.log_lines.admit(now))
+        };
         if let Some(contact) = contact {
             self.link.report(contact);
         }
-        if let Some(heard) = told_of(record) {
-            self.hear(&mut core, now, &record.interface, None, heard);
-        }
-        if is_new && core.log_lines.admit(now) {
-            drop(core);
+        if is_logged {
             log::write(record);
+        }
+        if let Some(heard) = told_of(record, self.listening.load(Ordering::Relaxed)) {
+            self.hear(&record.interface, None, heard);
         }
     }
 
@@ -412,10 +416,10 @@ impl Shared {
     }
 }
 
-/// Another server that a packet to our own port tells of.
-fn told_of(record: &Exchange) -> Option<Overheard> {
+/// Another server that a packet to our own port tells of. What one says itself is heard already where all are `listened` to.
+fn told_of(record: &Exchange, listened: bool) -> Option<Overheard> {
     match &record.verdict {
-        Verdict::Silent(Silence::ServerReply(heard)) => Some(heard.clone()),
+        Verdict::Silent(Silence::ServerReply(heard)) => (!listened).then(|| heard.clone()),
         // A client says whose offer it took.
         Verdict::Silent(Silence::OtherServer(server)) => Some(Overheard {
             server: *server,

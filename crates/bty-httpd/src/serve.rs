@@ -31,7 +31,7 @@ use tower::ServiceExt;
 
 use crate::{
     direct::{DirectBody, DirectStream, Pieces},
-    files::FilePart,
+    files::FileParts,
     places::Places,
     settings::Settings,
 };
@@ -211,10 +211,10 @@ where
     }
 }
 
-/// The response, with a file's part sent by the connection with these pieces, where there are any.
+/// The response, with its parts of files sent by the connection with these pieces, where there are any.
 fn direct(mut response: Response<Body>, pieces: Option<Pieces>) -> Response<Body> {
-    match (response.extensions_mut().remove::<FilePart>(), pieces) {
-        (Some(part), Some(pieces)) => response.map(|_| Body::new(DirectBody::new(part, pieces))),
+    match (response.extensions_mut().remove::<FileParts>(), pieces) {
+        (Some(parts), Some(pieces)) => response.map(|_| Body::new(DirectBody::new(parts, pieces))),
         _ => response,
     }
 }

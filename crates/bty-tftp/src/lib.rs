@@ -32,6 +32,8 @@ impl Daemon for Tftp {
     const PROGRAM: &'static str = "bty-tftp";
     const ABOUT: &'static str = "Serves first-stage boot programs by TFTP, read-only";
     type Settings = Settings;
+    // A transfer waits for its client after each block or window. A second worker would be woken for each, and find nothing to do.
+    const WORKERS: usize = 1;
 
     fn check(settings: &Settings) -> Result<(), String> {
         settings.check()

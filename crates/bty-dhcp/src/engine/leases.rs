@@ -92,19 +92,20 @@ pub(super) struct Leases {
 }
 
 impl Leases {
-    /// Takes up a change that an earlier run made. One of an address that is no more configured is dropped.
-    pub(super) fn restore(&mut self, change: LeaseChange, subnets: &[Subnet]) {
+    /// Takes up a change that an earlier run made. One of an address that is no more configured is dropped. None lasts longer than one
+    /// that is made now: a machine whose clock starts too early would give the addresses of clients that are gone to nobody.
+    pub(super) fn restore(&mut self, now: SystemTime, change: LeaseChange, subnets: &[Subnet]) {
         match change {
             LeaseChange::Bound(lease) => {
-                let place =
-                    subnets.iter().position(|subnet| subnet.is_for(lease.address, lease.mac));
-                if let Some(index) = place {
+                let is_for = |subnet: &&Subnet| subnet.is_for(lease.address, lease.mac);
+                if let Some((index, subnet)) = (0..).zip(subnets).find(|(_, subnet)| is_for(subnet))
+                {
                     self.put(
                         lease.address,
                         Entry {
                             holder: Some((lease.mac, index)),
                             state: State::Bound,
-                            until: lease.expires_at,
+                            until: lease.expires_at.min(now + subnet.lease()),
                             hostname: lease.hostname,
                         },
                     );
@@ -113,7 +114,7 @@ impl Leases {
             LeaseChange::Freed(address) => self.expire(address),
             LeaseChange::Declined { address, until } => {
                 if subnets.iter().any(|subnet| subnet.contains(address)) {
-                    self.rest(address, until);
+                    self.rest(address, until.min(now + DECLINED_RESTS));
                 }
             }
         }

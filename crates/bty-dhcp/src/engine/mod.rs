@@ -70,10 +70,14 @@ type Decided = (Verdict, Option<Reply>, Vec<LeaseChange>);
 
 impl Engine {
     /// A server with this task, and with the leases that an earlier run left.
-    pub fn new(rules: Rules, earlier: impl IntoIterator<Item = LeaseChange>) -> Self {
+    pub fn new(
+        now: SystemTime,
+        rules: Rules,
+        earlier: impl IntoIterator<Item = LeaseChange>,
+    ) -> Self {
         let mut leases = Leases::default();
         for change in earlier {
-            leases.restore(change, &rules.subnets);
+            leases.restore(now, change, &rules.subnets);
         }
         Self {
             mode: rules.mode,
@@ -298,11 +302,8 @@ impl Engine {
 
 /// A reply that came to a server's port: through a relay, or somebody's mistake. Worth knowing where two servers quarrel.
 fn another_server(ingress: &Ingress, request: &Request) -> Silence {
-    Silence::ServerReply(Overheard::in_reply(
-        request,
-        *ingress.source.ip(),
-        ServerPort::Dhcp.number(),
-    ))
+    let source = ingress.source;
+    Silence::ServerReply(Overheard::in_reply(request, *source.ip(), source.port()))
 }
 
 fn describe(asked: &Asked<'_>) -> Sender {

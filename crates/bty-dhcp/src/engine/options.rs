@@ -55,13 +55,22 @@ impl Options {
         let mut options = Self::default();
         options.gather(datagram.get(OPTIONS..).unwrap_or_default())?;
         // RFC 3396 §5: the options field, then `file`, then `sname`.
-        let overload = options.byte(code::OVERLOAD).unwrap_or(0);
+        let overload = options.overload();
         for (bit, field) in [(IN_FILE, FILE), (IN_SNAME, SNAME)] {
             if overload & bit != 0 {
                 options.gather(datagram.get(field).unwrap_or_default())?;
             }
         }
         Ok(options)
+    }
+
+    /// Whether the header's `file` holds options, and no name of a file (RFC 2132 §9.3).
+    pub(super) fn are_in_file(&self) -> bool {
+        self.overload() & IN_FILE != 0
+    }
+
+    fn overload(&self) -> u8 {
+        self.byte(code::OVERLOAD).unwrap_or(0)
     }
 
     fn gather(&mut self, mut field: &[u8]) -> Result<(), Malformed> {

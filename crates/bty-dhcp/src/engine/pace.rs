@@ -78,5 +78,6 @@ mod tests {
             let [_, _, high, low] = number.to_be_bytes();
             assert!(pace.admits(at(0), MacAddr::new([2, 0, 0, 0, high, low]).unwrap()));
         }
+        assert_eq!(pace.0.count(), MOST_MACHINES);
     }
 }

@@ -31,6 +31,12 @@ impl<K: Eq + Hash + Copy, V> Recent<K, V> {
         Self { most, lasts, entries: HashMap::new(), order: VecDeque::new(), turns: 0 }
     }
 
+    /// How many keys are remembered.
+    #[cfg(test)]
+    pub fn count(&self) -> usize {
+        self.entries.len()
+    }
+
     /// What was put last, unless it is too old. A clock that was set back makes nothing old.
     pub fn get(&self, now: SystemTime, key: &K) -> Option<&V> {
         let entry = self.entries.get(key)?;

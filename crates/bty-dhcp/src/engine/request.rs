@@ -191,7 +191,7 @@ impl Request {
             yiaddr: header.yiaddr(),
             giaddr: header.giaddr(),
             mac,
-            file: header.fname().to_vec(),
+            file: if options.are_in_file() { Vec::new() } else { header.fname().to_vec() },
             message,
             requested: options.address(code::REQUESTED_ADDRESS)?,
             server_id: options.address(code::SERVER_ID)?,

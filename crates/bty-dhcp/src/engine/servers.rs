@@ -53,7 +53,7 @@ pub struct News {
     pub message: String,
     /// Whether somebody should look after it.
     pub is_trouble: bool,
-    /// Whether it was not known before.
+    /// Whether it was not said before that this server does this; else it is said once more.
     pub is_new: bool,
 }
 
@@ -104,6 +104,9 @@ impl Servers {
         });
         // What it says itself outweighs what clients say of it: some take a proxy's offer, which gives no address, for a lease.
         let is_hearsay = mac.is_none() && server.mac.is_some();
+        if mac.is_some() && server.mac.is_none() {
+            (server.leases, server.boots) = (false, false);
+        }
         server.mac = mac.or(server.mac);
         server.interface = Arc::clone(interface);
         server.leases |= leases && !is_hearsay;

@@ -1,5 +1,7 @@
 //! What a boot script's URL says of the machine that asks: text from the LAN, parsed once.
 
+use std::collections::HashSet;
+
 use bty_api::types::v1::BootPath;
 use bty_types::{MacAddr, ParseError};
 use serde::Deserialize;
@@ -113,14 +115,16 @@ impl Query {
         Cpu::from_ipxe(&self.arch)
     }
 
-    /// The kernel modules that the live system is to have; `None` for all, also where there are too many to name or one is no name.
+    /// The kernel modules that the live system is to have, each once; `None` for all, also where there are too many to name or one is no name.
     pub fn modules(&self) -> Option<Vec<&str>> {
         let names: Vec<&str> = self.modules.split(',').take(MAX_MODULES + 1).collect();
         let is_name = |name: &&str| {
             !name.is_empty()
                 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
         };
-        (names.len() <= MAX_MODULES && names.iter().all(is_name)).then_some(names)
+        let are_good = names.len() <= MAX_MODULES && names.iter().all(is_name);
+        let mut met = HashSet::new();
+        are_good.then(|| names.into_iter().filter(|&name| met.insert(name)).collect())
     }
 }
 
@@ -174,6 +178,7 @@ mod tests {
             query.modules().map(|names| names.join(" "))
         };
         assert_eq!(modules("igc,nvme_core").as_deref(), Some("igc nvme_core"));
+        assert_eq!(modules("igc,nvme,igc").as_deref(), Some("igc nvme"), "each costs a descriptor");
         for all in ["", "igc,", "../igc", "igc/x", "a b", &"x,".repeat(200)] {
             assert_eq!(modules(all), None, "{all}");
         }

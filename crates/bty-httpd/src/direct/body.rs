@@ -1,4 +1,4 @@
-//! A part of a file as a body that never holds it.
+//! Parts of files as a body that never holds them.
 
 use std::{
     convert::Infallible,
@@ -11,20 +11,20 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use super::pieces::{PIECE_BYTES, Piece, Pieces, stand_in};
-use crate::files::FilePart;
+use crate::files::FileParts;
 
-/// Stand-ins for a part of a file, for the connection with these pieces.
+/// Stand-ins for parts of files, for the connection with these pieces.
 #[derive(Debug)]
 pub(crate) struct DirectBody {
     /// What has not been given away.
-    part: FilePart,
+    parts: FileParts,
     pieces: Pieces,
 }
 
 impl DirectBody {
-    /// The body of this part. Only a [`DirectStream`](super::DirectStream) with the same pieces can send it, beneath HTTP/1.
-    pub(crate) fn new(part: FilePart, pieces: Pieces) -> Self {
-        Self { part, pieces }
+    /// The body of these parts. Only a [`DirectStream`](super::DirectStream) with the same pieces can send it, beneath HTTP/1.
+    pub(crate) fn new(parts: FileParts, pieces: Pieces) -> Self {
+        Self { parts, pieces }
     }
 }
 
@@ -36,12 +36,11 @@ impl Body for DirectBody {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let part = &mut self.part;
-        let left = usize::try_from(part.bytes.end - part.bytes.start).unwrap_or(usize::MAX);
-        let bytes = left.min(PIECE_BYTES);
-        if bytes == 0 {
-            return Poll::Ready(None);
+        while self.parts.0.front().is_some_and(|part| part.bytes.is_empty()) {
+            self.parts.0.pop_front();
         }
+        let Some(part) = self.parts.0.front_mut() else { return Poll::Ready(None) };
+        let bytes = usize::try_from(part.length()).unwrap_or(usize::MAX).min(PIECE_BYTES);
         let piece = Piece { file: Arc::clone(&part.file), offset: part.bytes.start, bytes };
         part.bytes.start += bytes as u64;
         self.pieces.push(piece);
@@ -49,10 +48,10 @@ impl Body for DirectBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.part.bytes.is_empty()
+        self.parts.length() == 0
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.part.bytes.end - self.part.bytes.start)
+        SizeHint::with_exact(self.parts.length())
     }
 }

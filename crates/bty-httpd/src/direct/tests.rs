@@ -5,6 +5,7 @@ use std::{
     fs::{self, File},
     net::SocketAddr,
     path::PathBuf,
+    process::Command,
     time::Duration,
 };
 
@@ -27,9 +28,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::pieces::PIECE_BYTES;
+use super::{cached::is_cached, pieces::PIECE_BYTES};
 use crate::{
-    files::{Folder, serve},
+    files::{Folder, serve, serve_joined},
     serve::session,
 };
 
@@ -48,11 +49,18 @@ struct Server {
 
 impl Server {
     async fn start() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        // On a disk: what lies in a file system in memory is never read in.
+        let dir = tempfile::tempdir_in("/var/tmp").unwrap();
         let folder = Folder::new(dir.path().to_owned());
         let answer = move |Path(path): Path<String>, method: Method, headers: HeaderMap| {
             let folder = folder.clone();
-            async move { serve(&folder, &path, &method, &headers).await }
+            async move {
+                if path.contains('+') {
+                    let parts = path.split('+').map(str::to_owned).collect();
+                    return serve_joined(&folder, parts, &method).await.expect("all parts");
+                }
+                serve(&folder, &path, &method, &headers).await
+            }
         };
         let router = Router::new().route("/{file}", any(answer));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -312,23 +320,58 @@ async fn a_file_that_is_not_in_memory_is_sent_as_well() {
     let file = File::options().write(true).open(server.path("a")).unwrap();
     file.sync_all().unwrap();
     rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+    let file = File::open(server.path("a")).unwrap();
+    assert!(!is_cached(&file, 0..want.len() as u64), "it is in memory still");
     let (_, body) = server.connect().await.get("a", "").await;
     assert!(body == want, "other bytes than the file has");
 }
 
 #[tokio::test]
-async fn a_thousand_clients_that_take_nothing_cost_little_memory() {
+async fn several_files_are_sent_as_one() {
+    let server = Server::start().await;
+    let (a, b) = (content(2 * PIECE_BYTES + 17, 0), content(5, 3));
+    server.write("a", &a);
+    server.write("empty", b"");
+    server.write("b", &b);
+    let mut client = server.connect().await;
+    for _ in 0..2 {
+        let (_, body) = client.get("empty+b+a+empty+b", "").await;
+        assert!(body == [&b[..], &a, &b].concat(), "other bytes than the files have");
+    }
+}
+
+#[test]
+fn a_thousand_clients_that_take_nothing_cost_little_memory() {
+    // In a process of its own: beside others, it would measure theirs.
+    const ALONE: &str = "BTY_TEST_ALONE";
+    let name = "direct::tests::a_thousand_clients_that_take_nothing_cost_little_memory";
+    if std::env::var_os(ALONE).is_none() {
+        let test = std::env::current_exe().unwrap();
+        let alone = Command::new(test).args(["--exact", name]).env(ALONE, "1").output().unwrap();
+        let said = String::from_utf8_lossy(&alone.stdout);
+        assert!(alone.status.success() && said.contains("1 passed"), "{said}");
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        take_nothing("a").await;
+        take_nothing("b+a").await;
+    });
+}
+
+async fn take_nothing(file: &str) {
     const CLIENTS: usize = 1000;
     // For each: both ends, the server's second handle of its end, and the file.
     let most = getrlimit(Resource::Nofile).maximum;
     setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most }).unwrap();
     let server = Server::start().await;
     server.write_large("a");
+    server.write("b", b"");
     let before = resident_bytes();
     let mut clients = Vec::new();
     for _ in 0..CLIENTS {
         let mut client = server.connect().await;
-        client.send("GET", "a", "").await;
+        client.send("GET", file, "").await;
         clients.push(client);
     }
     for client in &mut clients {

@@ -1,8 +1,9 @@
 //! A part of a file as the body of a response: large reads, off the runtime, one ahead of the network.
 //!
-//! It goes over every connection. Most take the [`FilePart`] instead and need no copy; see [`crate::direct`].
+//! It goes over every connection. Most take the [`FileParts`] instead and need no copy; see [`crate::direct`].
 
 use std::{
+    collections::VecDeque,
     fs::File,
     io,
     ops::Range,
@@ -20,11 +21,29 @@ use tokio::task::{JoinHandle, spawn_blocking};
 /// load at the same time, chunks of 1 MiB were 150 MB and no faster.
 pub(super) const CHUNK_BYTES: u64 = 1 << 18;
 
-/// A part of a file. Also an extension of the response whose body it is.
+/// A part of a file.
 #[derive(Debug, Clone)]
 pub(crate) struct FilePart {
     pub(crate) file: Arc<File>,
     pub(crate) bytes: Range<u64>,
+}
+
+impl FilePart {
+    /// Its length in bytes.
+    pub(crate) fn length(&self) -> u64 {
+        self.bytes.end - self.bytes.start
+    }
+}
+
+/// Parts of files, one behind the other: an extension of the response whose body they are.
+#[derive(Debug, Clone)]
+pub(crate) struct FileParts(pub(crate) VecDeque<FilePart>);
+
+impl FileParts {
+    /// Their length together, in bytes.
+    pub(crate) fn length(&self) -> u64 {
+        self.0.iter().map(FilePart::length).sum()
+    }
 }
 
 /// A part of a file, read.
@@ -40,7 +59,7 @@ pub(super) struct FileBody {
 impl FileBody {
     /// The body of this part. Nothing is read before it is asked for.
     pub(super) fn new(part: FilePart) -> Self {
-        let left = part.bytes.end - part.bytes.start;
+        let left = part.length();
         Self { file: part.file, reading: None, unread: part.bytes, left }
     }
 

@@ -19,7 +19,7 @@ use http_body::{Frame, SizeHint};
 use tokio::task::spawn_blocking;
 
 use super::{
-    body::{FileBody, FilePart},
+    body::{FileBody, FilePart, FileParts},
     served::Folder,
 };
 
@@ -41,28 +41,31 @@ pub(crate) async fn serve_joined(
             |problem| tracing::error!(err = %problem, "a part of a live system could not be read"),
         )
         .ok()??;
-    let body = JoinedBody::new(parts);
-    Response::builder()
+    let response = Response::builder()
         .header(header::CONTENT_TYPE, "application/octet-stream")
         .header(header::CACHE_CONTROL, "no-cache, no-transform")
-        .header(header::CONTENT_LENGTH, body.left)
-        .body(if is_head { Body::empty() } else { Body::new(body) })
-        .ok()
+        .header(header::CONTENT_LENGTH, parts.length());
+    if is_head {
+        return response.body(Body::empty()).ok();
+    }
+    let body = Body::new(JoinedBody::new(parts.clone()));
+    response.extension(parts).body(body).ok()
 }
 
-fn open_all(folder: &Folder, paths: &[String]) -> io::Result<Option<VecDeque<FilePart>>> {
+fn open_all(folder: &Folder, paths: &[String]) -> io::Result<Option<FileParts>> {
     let mut parts = VecDeque::with_capacity(paths.len());
     for path in paths {
         let found = open_beneath(folder.path(), path)?;
         let found =
             found.map(|file| file.metadata().map(|metadata| (file, metadata))).transpose()?;
         let Some((file, metadata)) = found.filter(|(_, metadata)| metadata.is_file()) else {
-            tracing::warn!(path, "a part of a live system is absent: the whole one is served");
+            // Anybody may ask for what there never was.
+            tracing::debug!(path, "a part of a live system is absent: the whole one is served");
             return Ok(None);
         };
         parts.push_back(FilePart { file: Arc::new(file), bytes: 0..metadata.len() });
     }
-    Ok(Some(parts))
+    Ok(Some(FileParts(parts)))
 }
 
 /// The files that are left.
@@ -74,9 +77,9 @@ struct JoinedBody {
 }
 
 impl JoinedBody {
-    fn new(parts: VecDeque<FilePart>) -> Self {
-        let left = parts.iter().map(|part| part.bytes.end - part.bytes.start).sum();
-        Self { sending: None, waiting: parts, left }
+    fn new(parts: FileParts) -> Self {
+        let left = parts.length();
+        Self { sending: None, waiting: parts.0, left }
     }
 }
 

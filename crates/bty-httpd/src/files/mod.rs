@@ -10,7 +10,7 @@ mod joined;
 pub mod range;
 mod served;
 
-pub(crate) use body::FilePart;
+pub(crate) use body::FileParts;
 pub(crate) use joined::serve_joined;
 pub(crate) use served::{Folder, serve};
 

@@ -17,7 +17,7 @@ use bty_service::open_beneath;
 use tokio::task::spawn_blocking;
 
 use super::{
-    body::{FileBody, FilePart},
+    body::{FileBody, FilePart, FileParts},
     conditions::{Conditions, Verdict, Version},
     range::Part,
 };
@@ -127,7 +127,7 @@ fn answer(folder: &Folder, path: &str, conditions: &Conditions) -> io::Result<Re
         return response.body(Body::empty()).map_err(io::Error::other);
     }
     let part = FilePart { file: Arc::new(file), bytes };
-    let response = response.extension(part.clone());
+    let response = response.extension(FileParts([part.clone()].into()));
     response.body(Body::new(FileBody::new(part))).map_err(io::Error::other)
 }
 

@@ -8,6 +8,7 @@ use std::{
     io,
     os::unix::net::UnixDatagram,
     path::Path,
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use tracing::{
@@ -26,6 +27,8 @@ const MAX_TEXT_BYTES: usize = 16 * 1024;
 pub(super) struct Journal {
     socket: UnixDatagram,
     program: String,
+    /// Records that found no room, since that was said last.
+    lost: AtomicU64,
 }
 
 impl Journal {
@@ -37,24 +40,36 @@ impl Journal {
     fn connect_to(path: &Path, program: &str) -> io::Result<Self> {
         let socket = UnixDatagram::unbound()?;
         socket.connect(path)?;
-        // A journal that is busy must not stop a daemon: what it has no room for is lost.
+        // A journal that is busy must not stop a daemon: what it has no room for is lost, and counted.
         socket.set_nonblocking(true)?;
-        Ok(Self { socket, program: program.to_owned() })
+        Ok(Self { socket, program: program.to_owned(), lost: AtomicU64::new(0) })
     }
 }
 
 impl<S: Subscriber> Layer<S> for Journal {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let lost = self.lost.swap(0, Ordering::Relaxed);
+        if lost > 0 && !self.send(Level::WARN, module_path!(), &Record::of_lost(lost)) {
+            self.lost.fetch_add(lost, Ordering::Relaxed);
+        }
         let mut record = Record::default();
         event.record(&mut record);
         let metadata = event.metadata();
-        put(&mut record.fields, "PRIORITY", priority(*metadata.level()));
-        put(&mut record.fields, "SYSLOG_IDENTIFIER", &self.program);
-        put(&mut record.fields, "TARGET", metadata.target());
-        let message = format!("{}{}", record.message, record.details);
-        put(&mut record.fields, "MESSAGE", &message);
-        // There is nobody to tell that the journal is away.
-        let _ = self.socket.send(&record.fields);
+        if !self.send(*metadata.level(), metadata.target(), &record) {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Journal {
+    /// Whether the journal has it.
+    fn send(&self, level: Level, target: &str, record: &Record) -> bool {
+        let mut fields = record.fields.clone();
+        put(&mut fields, "PRIORITY", priority(level));
+        put(&mut fields, "SYSLOG_IDENTIFIER", &self.program);
+        put(&mut fields, "TARGET", target);
+        put(&mut fields, "MESSAGE", &format!("{}{}", record.message, record.details));
+        self.socket.send(&fields).is_ok()
     }
 }
 
@@ -77,6 +92,11 @@ struct Record {
 }
 
 impl Record {
+    fn of_lost(records: u64) -> Self {
+        let message = format!("{records} log lines were lost: the journal took none");
+        Self { message, ..Self::default() }
+    }
+
     fn text(&mut self, field: &Field, text: &str) {
         if field.name() == "message" {
             text.clone_into(&mut self.message);
@@ -170,6 +190,34 @@ mod tests {
             (fields["PRIORITY"].as_str(), fields["SYSLOG_IDENTIFIER"].as_str()),
             ("4", "bty-test")
         );
+    }
+
+    #[test]
+    fn what_a_busy_journal_had_no_room_for_is_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let listener = UnixDatagram::bind(&path).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let journal = Journal::connect_to(&path, "bty-test").unwrap();
+        let subscriber = tracing_subscriber::registry().with(journal);
+        let mut messages = Vec::new();
+        tracing::subscriber::with_default(subscriber, || {
+            (0..5000).for_each(|number| tracing::info!("{number}"));
+            let mut datagram = vec![0; 1 << 12];
+            let mut read = || {
+                while let Ok(size) = listener.recv(&mut datagram) {
+                    messages.push(parse(&datagram[..size])["MESSAGE"].clone());
+                }
+            };
+            read();
+            tracing::info!("the end");
+            read();
+        });
+        let [.., lost, end] = &messages[..] else { panic!("{messages:?}") };
+        assert_eq!(end, "the end");
+        let want =
+            format!("{} log lines were lost: the journal took none", 5000 - (messages.len() - 2));
+        assert_eq!(*lost, want);
     }
 
     #[test]

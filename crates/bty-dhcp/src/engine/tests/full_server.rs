@@ -260,10 +260,23 @@ fn leases_survive_a_restart_and_those_of_addresses_no_more_configured_are_droppe
     assert_eq!(changes.len(), 2);
     changes.push(gone);
     let rules = Rules { mode: Mode::Full, files: BootFiles::default(), subnets: subnets() };
-    server.engine = Engine::new(rules, changes);
+    server.engine = Engine::new(server.now, rules, changes);
     assert_eq!(bound(&server), [(first, 1)]);
     assert_eq!(server.ask(&Packet::discover()).yiaddr, first);
     assert_ne!(server.ask(&Packet::discover().of(mac(2))).yiaddr, second, "it still rests");
+}
+
+#[test]
+fn a_clock_that_starts_too_early_makes_no_lease_last_for_years() {
+    let mut server = Server::new(Mode::Full);
+    let address = lease(&mut server, 1);
+    let changes = server.engine.lease_changes(server.now);
+    let rules = Rules { mode: Mode::Full, files: BootFiles::default(), subnets: subnets() };
+    server.now -= std::time::Duration::from_hours(24 * 365);
+    server.engine = Engine::new(server.now, rules, changes);
+    assert_eq!(bound(&server), [(address, 1)]);
+    server.after(24 * 3600);
+    assert_eq!(bound(&server), []);
 }
 
 #[test]
@@ -278,7 +291,7 @@ fn the_server_never_gives_its_own_address_away() {
     let rules =
         Rules { mode: Mode::Full, subnets: vec![text.parse().unwrap()], ..Rules::default() };
     let mut server = Server::new(Mode::Full);
-    server.engine = Engine::new(rules, []);
+    server.engine = Engine::new(server.now, rules, []);
     assert_eq!(server.ask(&Packet::discover().with(50, SERVER.octets())).yiaddr, lan(2));
     assert!(matches!(server.silence(&Packet::discover().of(mac(2))), Silence::Exhausted(_)));
 }

@@ -80,7 +80,7 @@ proptest! {
             let client = if client == 5 { 0x50 } else { client };
             match step {
                 Step::Wait { seconds } => { server.after(seconds); }
-                Step::Restart => server.engine = Engine::new(rules(), journal.clone()),
+                Step::Restart => server.engine = Engine::new(server.now, rules(), journal.clone()),
                 _ => {}
             }
             let Some(packet) = packet(&step) else { continue };
@@ -109,9 +109,9 @@ proptest! {
             let leases = server.engine.leases(now);
             let machines: HashSet<_> = leases.iter().map(|(lease, _)| lease.mac).collect();
             prop_assert_eq!(machines.len(), leases.len(), "a machine has one address");
-            prop_assert_eq!(&Engine::new(rules(), journal.clone()).leases(now), &leases);
+            prop_assert_eq!(&Engine::new(now, rules(), journal.clone()).leases(now), &leases);
             let compacted = server.engine.lease_changes(now);
-            prop_assert_eq!(&Engine::new(rules(), compacted).leases(now), &leases);
+            prop_assert_eq!(&Engine::new(now, rules(), compacted).leases(now), &leases);
         }
     }
 }

@@ -72,6 +72,19 @@ fn a_servers_packet_says_what_it_does() {
 }
 
 #[test]
+fn options_in_the_place_of_a_files_name_are_no_file() {
+    const FILE: usize = 28 + 108;
+    let options = b"\x0f\x0bexample.com\xff";
+    for (overload, boots) in [(1, false), (2, true), (3, false)] {
+        let offer = Packet::new(2).with(54, STRANGER.octets()).with(52, [overload]);
+        let mut packet = carried(&offer, STRANGER, 67, [10, 77, 0, 120]);
+        packet[FILE..FILE + options.len()].copy_from_slice(options);
+        let heard = Overheard::in_packet(&packet).unwrap();
+        assert_eq!((heard.leases, heard.boots), (true, boots), "overload {overload}");
+    }
+}
+
+#[test]
 fn what_is_no_servers_answer_is_passed_over() {
     let packet = carried(&Packet::new(2).with(54, STRANGER.octets()), STRANGER, 67, [0; 4]);
     let changed = |at: usize, byte: u8| {
@@ -158,9 +171,10 @@ fn what_a_server_says_itself_outweighs_what_clients_say_of_it() {
     assert!(!hear(None, overheard(STRANGER, true, None)), "a client took the proxy's offer");
     let unheard = Ipv4Addr::new(10, 77, 0, 4);
     assert!(hear(None, overheard(unheard, true, None)));
+    assert!(hear(Some(mac(8)), overheard(unheard, false, Some("y.efi"))), "and it was no lease");
     let shown = servers.list(start());
     let shown: Vec<_> = shown.iter().map(|one| (one.address, one.leases, one.boots)).collect();
-    assert_eq!(shown, [(STRANGER, false, true), (unheard, true, false)]);
+    assert_eq!(shown, [(STRANGER, false, true), (unheard, false, true)]);
 }
 
 #[test]

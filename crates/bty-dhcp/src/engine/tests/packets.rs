@@ -188,7 +188,8 @@ pub(super) struct Server {
 impl Server {
     pub(super) fn new(mode: Mode) -> Self {
         let rules = Rules { mode, files: BootFiles::default(), subnets: subnets() };
-        Self { engine: Engine::new(rules, []), directory: Directory::default(), now: start() }
+        let now = start();
+        Self { engine: Engine::new(now, rules, []), directory: Directory::default(), now }
     }
 
     pub(super) fn after(&mut self, seconds: u64) -> &mut Self {
