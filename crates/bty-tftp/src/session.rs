@@ -291,15 +291,20 @@ impl Drive<'_> {
                 () = timer.as_mut() => {
                     let now = Instant::now();
                     if now >= wake {
-                        self.transfer.handle_timeout(now);
+                        match self.socket.try_receive(&mut buffer) {
+                            Ok((length, from)) => {
+                                let datagram = buffer.get(..length).unwrap_or(&buffer);
+                                self.transfer.handle(now, from, datagram);
+                            }
+                            Err(_nothing) => self.transfer.handle_timeout(now),
+                        }
                     }
                 }
-                received = self.socket.receive(&mut buffer) => match received {
-                    Ok((length, from)) => {
-                        let datagram = buffer.get(..length).unwrap_or(&buffer);
-                        self.transfer.handle(Instant::now(), from, datagram);
-                    }
-                    Err(problem) => tracing::debug!(err = %problem, "receiving an answer failed"),
+                received = self.socket.receive(&mut buffer, |from, datagram| {
+                    self.transfer.handle(Instant::now(), from, datagram);
+                    self.transfer.is_all_acknowledged()
+                }) => if let Err(problem) = received {
+                    tracing::debug!(err = %problem, "receiving an answer failed");
                 },
             }
             if end_by.is_some_and(|end_by| Instant::now() >= end_by) {

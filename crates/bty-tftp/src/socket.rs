@@ -8,7 +8,7 @@ use std::{
 
 use nix::{
     errno::Errno,
-    sys::socket::{ControlMessage, MsgFlags, SockaddrIn, getsockopt, sendmsg, sockopt},
+    sys::socket::{ControlMessage, MsgFlags, SockaddrIn, getsockopt, recvfrom, sendmsg, sockopt},
 };
 use rustix::net::sockopt::{Ipv4PathMtuDiscovery, set_ip_mtu_discover};
 use tokio::{io::Interest, net::UdpSocket};
@@ -36,9 +36,38 @@ impl TransferSocket {
         Ok(Self { socket, peer, segments: true })
     }
 
-    /// Waits for a datagram, from whomever.
-    pub(crate) async fn receive(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        self.socket.recv_from(buffer).await
+    /// Waits for a datagram, from whomever. `is_last` looks at it and says whether none is expected behind it: then the kernel is
+    /// not asked for one before another has come, which in lockstep is one call of four. One that came all the same is there when
+    /// the next has come, or for [`Self::try_receive`].
+    pub(crate) async fn receive(
+        &self,
+        buffer: &mut [u8],
+        is_last: impl FnOnce(SocketAddr, &[u8]) -> bool,
+    ) -> io::Result<()> {
+        let mut is_last = Some(is_last);
+        loop {
+            self.socket.readable().await?;
+            let outcome = self.socket.try_io(Interest::READABLE, || {
+                let (length, from) = self.try_receive(buffer)?;
+                let datagram = buffer.get(..length).unwrap_or(buffer);
+                if is_last.take().is_some_and(|is_last| is_last(from, datagram)) {
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+                Ok(())
+            });
+            match outcome {
+                Err(problem) if problem.kind() != io::ErrorKind::WouldBlock => return Err(problem),
+                _ if is_last.is_none() => return Ok(()),
+                _ => {}
+            }
+        }
+    }
+
+    /// A datagram that has come already.
+    pub(crate) fn try_receive(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        let (length, from) = recvfrom::<SockaddrIn>(self.socket.as_raw_fd(), buffer)?;
+        let from = from.ok_or_else(|| io::Error::other("the kernel names no sender"))?;
+        Ok((length, SocketAddrV4::from(from).into()))
     }
 
     /// Sends one datagram.

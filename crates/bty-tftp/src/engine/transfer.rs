@@ -234,6 +234,11 @@ impl Transfer {
         self.answered
     }
 
+    /// Whether the client has all that it was sent, and so nothing more to say before it is sent more.
+    pub fn is_all_acknowledged(&self) -> bool {
+        !self.offering && self.acked == self.highest && self.sent_at.is_none()
+    }
+
     /// Whether nothing but the last window is missing: a client that falls silent now may well have the whole file.
     pub fn is_in_last_window(&self) -> bool {
         !self.offering && self.acked + u64::from(self.terms.window_blocks) >= self.blocks

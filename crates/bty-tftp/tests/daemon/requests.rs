@@ -163,6 +163,20 @@ fn a_stranger_on_a_transfers_port_gets_error_5_and_disturbs_nothing() {
 }
 
 #[test]
+fn a_client_that_ends_a_transfer_right_behind_an_answer_is_heard() {
+    let server = Server::start();
+    server.write_bytes("f", 2000);
+    let client = Client::new(server.address);
+    client.request("f", &[]);
+    let (_, port) = client.receive();
+    client.ack(port, 1);
+    client.send(port, b"\0\x05\0\0full\0");
+    let ended = newest_ended(&server);
+    assert_eq!(ended.outcome(), Outcome::Broken);
+    assert!(ended.reason.contains("full"), "{}", ended.reason);
+}
+
+#[test]
 fn lost_blocks_come_again_soon() {
     let server = Server::start();
     let want = server.write_bytes("a.efi", 1 << 20);
