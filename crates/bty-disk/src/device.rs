@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::{self, Seek, SeekFrom},
-    os::unix::fs::{FileExt, FileTypeExt},
+    os::unix::fs::{FileExt, FileTypeExt, MetadataExt},
     path::{Path, PathBuf},
 };
 
@@ -28,6 +28,16 @@ pub trait Target: Sync {
     /// Makes a range read as zeros.
     fn zero(&self, offset: u64, bytes: u64) -> io::Result<()>;
 
+    /// Tells the device that a range is of no more use; what it reads as afterwards is up to the device.
+    fn discard(&self, _offset: u64, _bytes: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Whether making a range zero is much cheaper than writing zeros to it, or reading it.
+    fn zeroes_cheaply(&self) -> bool {
+        false
+    }
+
     /// Returns when everything that was written would survive a power cut.
     fn flush(&self) -> io::Result<()>;
 }
@@ -38,6 +48,7 @@ pub struct BlockDevice {
     file: File,
     size_bytes: u64,
     sector_bytes: u32,
+    zeroes_cheaply: bool,
 }
 
 /// A device that can't be opened for writing.
@@ -99,7 +110,8 @@ impl BlockDevice {
             open(path, flags, Mode::empty()).map_err(|problem| failed(problem.into()))?.into();
         let size_bytes = file.seek(SeekFrom::End(0)).map_err(failed)?;
         let (sector_bytes, _) = bty_sys::sector_sizes(&file).map_err(failed)?;
-        Ok(Self { file, size_bytes, sector_bytes })
+        let zeroes_cheaply = zeroes_cheaply(metadata.rdev());
+        Ok(Self { file, size_bytes, sector_bytes, zeroes_cheaply })
     }
 
     /// Has the kernel look at the new partitions. A device that knows none (a loop device) keeps its old view, which harms nobody.
@@ -129,7 +141,26 @@ impl Target for BlockDevice {
         bty_sys::zero_out(&self.file, offset, bytes)
     }
 
+    fn discard(&self, offset: u64, bytes: u64) -> io::Result<()> {
+        bty_sys::discard(&self.file, offset, bytes)
+    }
+
+    fn zeroes_cheaply(&self) -> bool {
+        self.zeroes_cheaply
+    }
+
     fn flush(&self) -> io::Result<()> {
         self.file.sync_all()
     }
+}
+
+/// Whether the device has a command for it (`queue/write_zeroes_max_bytes`, kernel doc ABI/stable/sysfs-block). A partition's is its
+/// disk's.
+fn zeroes_cheaply(number: u64) -> bool {
+    let (major, minor) = (rustix::fs::major(number), rustix::fs::minor(number));
+    let folder = format!("/sys/dev/block/{major}:{minor}");
+    ["queue", "../queue"].iter().any(|queue| {
+        let most = std::fs::read_to_string(format!("{folder}/{queue}/write_zeroes_max_bytes"));
+        most.is_ok_and(|bytes| bytes.trim().parse::<u64>().is_ok_and(|bytes| bytes > 0))
+    })
 }

@@ -145,9 +145,9 @@ impl Job {
         &self,
         events: &mpsc::Sender<Result<WriteDiskResponse, Status>>,
     ) -> Result<FlashRecord, Status> {
-        let supply::Opened { mut supply, sector_bytes } = supply::open(&self.image)
+        let supply::Opened { mut image, sector_bytes } = supply::open(&self.image)
             .map_err(|problem| status::from_error(problem.kind(), problem.reason(), &problem))?;
-        let needs = Needs { raw_bytes: supply.raw_bytes().unwrap_or_default(), sector_bytes };
+        let needs = Needs { raw_bytes: image.raw_bytes().unwrap_or_default(), sector_bytes };
         let system = System::default();
         let refused = |problem: target::TargetError| {
             status::from_error(problem.kind(), problem.reason(), &problem)
@@ -163,7 +163,7 @@ impl Job {
             }
         };
         let options = Options { expect_id: self.expect_id, ..Options::default() };
-        let record = flash(supply.as_mut(), &device, &options, &cancelled, &report)
+        let record = flash(&mut image, &device, &options, &cancelled, &report)
             .map_err(|problem| status::from_error(problem.kind(), problem.reason(), &problem))?;
         device.show_new_partitions();
         Ok(wire::record(&record))

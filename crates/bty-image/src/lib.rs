@@ -10,5 +10,7 @@ pub mod inspect;
 pub mod source;
 
 mod read_at;
+mod zeros;
 
 pub use read_at::ReadAt;
+pub use zeros::is_zero;

@@ -17,6 +17,7 @@ mod raw {
     ioctl_none!(blkrrpart, 0x12, 95);
     ioctl_read_bad!(blksszget, request_code_none!(0x12, 104), libc::c_int);
     ioctl_read_bad!(blkpbszget, request_code_none!(0x12, 123), libc::c_uint);
+    ioctl_write_ptr_bad!(blkdiscard, request_code_none!(0x12, 119), [u64; 2]);
     ioctl_write_ptr_bad!(blkzeroout, request_code_none!(0x12, 127), [u64; 2]);
 }
 
@@ -38,6 +39,15 @@ pub fn zero_out(device: &File, offset: u64, bytes: u64) -> io::Result<()> {
     let range = [offset, bytes];
     // SAFETY: BLKZEROOUT reads two u64, and `range` is two that live through the call.
     unsafe { raw::blkzeroout(device.as_fd().as_raw_fd(), &raw const range) }?;
+    Ok(())
+}
+
+/// Tells a device that these bytes are of no more use (`BLKDISCARD`); what they read as afterwards is up to it. Offset and length are
+/// multiples of its sector.
+pub fn discard(device: &File, offset: u64, bytes: u64) -> io::Result<()> {
+    let range = [offset, bytes];
+    // SAFETY: BLKDISCARD reads two u64, and `range` is two that live through the call.
+    unsafe { raw::blkdiscard(device.as_fd().as_raw_fd(), &raw const range) }?;
     Ok(())
 }
 

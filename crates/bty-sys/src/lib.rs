@@ -10,6 +10,6 @@ mod ethtool;
 mod listen_fds;
 
 pub use aligned::{ALIGNMENT, AlignedBuf};
-pub use block::{reread_partitions, sector_sizes, zero_out};
+pub use block::{discard, reread_partitions, sector_sizes, zero_out};
 pub use ethtool::{Offload, turn_off, turn_off_eee};
 pub use listen_fds::listen_fds_with_names;

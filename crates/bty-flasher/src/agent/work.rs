@@ -25,7 +25,7 @@ use super::{
 use crate::{
     engine::{Event, Options, Record, Step, flash as run_engine},
     firmware,
-    supply::{ContainerHttp, Supply},
+    supply::{Container, ContainerHttp, Image},
     target::{self, TargetError},
     wire,
 };
@@ -120,9 +120,9 @@ fn work(
     let refused = |problem: TargetError| Failed::new(problem.reason(), &problem);
     let disk = choose(&system, &selector, needs).map_err(refused)?;
     // The image is looked at before the disk is touched.
-    let mut supply = ContainerHttp::open(url, Some(digest))
+    let container = ContainerHttp::open(url, Some(digest))
         .map_err(|problem| Failed::new(problem.reason(), &problem))?;
-    if supply.id() != Some(image_id) {
+    if container.index().id() != image_id {
         let message = format!("the server's file at {url} is another image than {image_id}");
         return Err(Failed { reason: "IMAGE_CORRUPT", message });
     }
@@ -130,7 +130,8 @@ fn work(
     tell.send_modify(|now| now.disk = Some(wire::disk(&disk)));
     let options = Options { expect_id: Some(image_id), ..Options::default() };
     let told = |event: Event| tell.send_modify(|now| now.event = Some(event));
-    let record = run_engine(&mut supply, &device, &options, cancelled, &told)
+    let mut image = Image::Container(Box::new(container));
+    let record = run_engine(&mut image, &device, &options, cancelled, &told)
         .map_err(|problem| Failed::new(problem.reason(), &problem))?;
     // A server that says nothing of it is older than this.
     let wish = plan.boot_entry().known().unwrap_or(BootEntry::Off);

@@ -16,9 +16,9 @@ use crate::{
 
 pub(super) fn run(arguments: &WriteArguments) -> Result<(), Failure> {
     let selector = selector(&arguments.disk)?;
-    let supply::Opened { mut supply, sector_bytes } =
+    let supply::Opened { mut image, sector_bytes } =
         supply::open(&arguments.image).map_err(|problem| Failure::of(problem.kind(), &problem))?;
-    let needs = Needs { raw_bytes: supply.raw_bytes().unwrap_or_default(), sector_bytes };
+    let needs = Needs { raw_bytes: image.raw_bytes().unwrap_or_default(), sector_bytes };
     let system = System::default();
     let refused = |problem: target::TargetError| Failure::of(problem.kind(), &problem);
     let disk = target::choose(&system, &selector, needs).map_err(refused)?;
@@ -28,7 +28,7 @@ pub(super) fn run(arguments: &WriteArguments) -> Result<(), Failure> {
     let device = target::open(&system, &disk).map_err(refused)?;
     let show = Show::new(arguments.output);
     let options = Options { readback: !arguments.no_readback, ..Options::default() };
-    let outcome = flash(supply.as_mut(), &device, &options, &AtomicBool::new(false), &|event| {
+    let outcome = flash(&mut image, &device, &options, &AtomicBool::new(false), &|event| {
         show.event(event);
     });
     match outcome {

@@ -21,10 +21,12 @@ pub enum FlashError {
         has: u64,
     },
     /// An image whose size was not known turned out not to fit.
-    #[error("the disk has {has} bytes, and the image has more; the disk is not bootable now")]
+    #[error("the disk has {has} bytes, and the image has more; {}", left(*.blanked))]
     Overflow {
         /// What the disk has.
         has: u64,
+        /// Whether the disk was written to.
+        blanked: bool,
     },
     /// The image's bytes did not come.
     #[error("fetching the image")]
@@ -92,8 +94,16 @@ pub enum FlashError {
     #[error("the image ended before it was whole")]
     Incomplete,
     /// Somebody called it off.
-    #[error("the flash was cancelled; the disk is not bootable now")]
-    Cancelled,
+    #[error("the flash was cancelled; {}", left(*.blanked))]
+    Cancelled {
+        /// Whether the disk was written to.
+        blanked: bool,
+    },
+}
+
+/// What state the disk was left in.
+const fn left(blanked: bool) -> &'static str {
+    if blanked { "the disk is not bootable now" } else { "nothing was written" }
 }
 
 impl FlashError {
@@ -110,7 +120,7 @@ impl FlashError {
             | Self::WrongId { .. }
             | Self::Incomplete => ErrorKind::Corrupt,
             Self::Decoder(_) => ErrorKind::Exhausted,
-            Self::Cancelled => ErrorKind::Cancelled,
+            Self::Cancelled { .. } => ErrorKind::Cancelled,
         }
     }
 
@@ -129,7 +139,7 @@ impl FlashError {
             Self::Read { .. } => "READ_FAILED",
             Self::Flush(_) => "FLUSH_FAILED",
             Self::Mismatch { .. } => "READBACK_MISMATCH",
-            Self::Cancelled => "CANCELLED",
+            Self::Cancelled { .. } => "CANCELLED",
         }
     }
 }

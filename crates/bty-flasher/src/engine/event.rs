@@ -16,9 +16,7 @@ use serde::Serialize;
 pub enum Step {
     /// The gate.
     Gate,
-    /// Blanking what makes the disk bootable.
-    Blank,
-    /// Writing.
+    /// Comparing and writing.
     Write,
     /// Making writes last.
     Flush,
@@ -33,7 +31,6 @@ impl Step {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Gate => "gate",
-            Self::Blank => "blank",
             Self::Write => "write",
             Self::Flush => "flush",
             Self::Prove => "prove",

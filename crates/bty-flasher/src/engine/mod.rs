@@ -1,15 +1,22 @@
-//! The flash: from a supply of chunks to a disk that is the image, and knows it.
+//! The flash: from an image to a disk that is the image, and knows it.
 //!
-//! The steps, in this order: the gate; **blank** the places that make a disk bootable; **write** every chunk but those; **flush**;
-//! **prove**, by reading back everything from the device; write the **first chunk** (and the end of the disk, where a backup
-//! partition table may be) last, flush, read them back. So at no time before the end does the disk boot, not even by a firmware
-//! that repairs a partition table from its backup, and a flash that ends well ends with the id of what the disk really holds.
-//! After an error the disk stays blanked.
+//! The disk is compared with the image where that pays ([`choice`]), and only what differs is fetched, verified and written. Before
+//! the first change the places that make a disk bootable are blanked ([`edges`]); what the image has there is written last, after
+//! everything else was flushed and read back. So at no time before the end does a disk that was changed boot, not even by a firmware
+//! that repairs a partition table from its backup; and a flash that ends well ends with the id of what the disk really holds: each
+//! chunk was read from it, before or after. A flash that was cut off is run again and finds what is done. A disk that is the image
+//! already is not touched.
 
+mod choice;
+mod edges;
 mod error;
 mod event;
+mod held;
+mod indexed;
 mod prove;
-mod write;
+mod spans;
+mod streamed;
+mod work;
 
 #[cfg(test)]
 mod tests;
@@ -20,168 +27,198 @@ use std::{
 };
 
 use bty_disk::device::Target;
-use bty_image::container::Proof;
+use bty_image::is_zero;
 use bty_sys::AlignedBuf;
 use bty_types::ImageId;
 
+pub use choice::Compare;
 pub use error::FlashError;
 pub use event::{Event, Meter, Step, StepTime};
-use write::{Held, Written};
+use held::{Held, Shape};
+use work::Work;
 
-use crate::supply::Supply;
+use crate::supply::Image;
+
+/// What becomes of the disk where the image has nothing but zeros.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Holes {
+    /// It reads as zeros.
+    #[default]
+    Zero,
+    /// It is discarded, and made zero where it then reads as anything else.
+    Discard,
+    /// It is left as it is: the disk has the image's data, and is not the image.
+    Keep,
+}
 
 /// How to flash.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Read everything back from the device. Without it the id is of what was written, and nothing proves that it arrived.
+    /// Whether to look at what the disk holds first.
+    pub compare: Compare,
+    /// Read back what was written. Without it the id is of what was written, and nothing proves that it arrived.
     pub readback: bool,
-    /// Threads that decompress, verify and write.
-    pub workers: usize,
+    /// What becomes of holes.
+    pub holes: Holes,
+    /// Processors to use.
+    pub processors: usize,
     /// The id that the image must have.
     pub expect_id: Option<ImageId>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        // More than processors: while one waits for the disk another decompresses.
-        let workers = std::thread::available_parallelism().map_or(2, usize::from).clamp(1, 4) + 1;
-        Self { readback: true, workers, expect_id: None }
+        let processors = std::thread::available_parallelism().map_or(2, usize::from).clamp(1, 4);
+        Self {
+            compare: Compare::Auto,
+            readback: true,
+            holes: Holes::Zero,
+            processors,
+            expect_id: None,
+        }
     }
 }
 
 /// What a good flash came to.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Record {
-    /// The id of what the disk holds: read back from it, unless that was left out.
+    /// The id of the image.
     pub id: ImageId,
-    /// Whether it was read back.
+    /// Whether every byte of the image was read from the disk, before or after.
     pub proved: bool,
     /// Bytes of the raw disk.
     pub raw_bytes: u64,
+    /// Bytes read from the disk to compare them.
+    pub compared_bytes: u64,
+    /// Bytes of the image that the disk held already.
+    pub right_bytes: u64,
     /// Bytes that came from the source.
     pub fetched_bytes: u64,
+    /// Chunks that came wrong, and were fetched again.
+    pub refetched_chunks: u64,
     /// Bytes written to the disk.
     pub written_bytes: u64,
     /// Bytes made zero by the device.
     pub zeroed_bytes: u64,
+    /// Why the disk was compared, or not.
+    pub choice: String,
     /// Wall time in milliseconds.
     pub elapsed_ms: u64,
     /// How long each step took, in order.
     pub steps: Vec<StepTime>,
 }
 
-/// How much at the disk's beginning and end is blanked at least: a GPT and its backup with 4096-byte sectors need 6 sectors, boot
-/// loaders in the gap after an MBR up to 1 MiB.
-pub(crate) const EDGE_BYTES: u64 = 1 << 20;
-
-/// Writes what the supply gives to the target. `report` is called from several threads, a few times a second.
+/// Makes the target the image. `report` is called from several threads, a few times a second.
 pub fn flash(
-    supply: &mut dyn Supply,
+    image: &mut Image,
     target: &dyn Target,
     options: &Options,
     cancelled: &AtomicBool,
     report: &(dyn Fn(Event) + Sync),
 ) -> Result<Record, FlashError> {
     let started = Instant::now();
-    check(supply, target, options)?;
+    check(image, target, options)?;
     let meter = Meter::new(report);
-
-    meter.step(Step::Blank, 0);
-    blank(target)?;
-    meter.step(Step::Write, supply.raw_bytes().unwrap_or_default());
-    let written = write::write_all(supply, target, options, cancelled, &meter)?;
-    meter.step(Step::Flush, 0);
-    target.flush().map_err(FlashError::Flush)?;
-    let image = Image { id: written.id(), written };
-    if let Some(wanted) = options.expect_id.filter(|&wanted| Some(wanted) != image.id) {
-        return Err(FlashError::WrongId { wanted, found: image.id });
+    let work = Work::new(target, options, cancelled, &meter);
+    meter.step(Step::Write, image.raw_bytes().unwrap_or_default());
+    if options.compare == Compare::Off {
+        work.spoil()?;
     }
-    let id = image.id.ok_or(FlashError::Incomplete)?;
-
-    let mut proof = Proof::new(image.written.chunks());
-    if options.readback {
-        meter.step(Step::Prove, image.written.raw_bytes);
-        prove::prove_all(&image.written, target, options, cancelled, &meter, &mut proof)?;
-    }
-    if cancelled.load(Ordering::Relaxed) {
-        return Err(FlashError::Cancelled);
-    }
-    meter.step(Step::FirstChunk, 0);
-    if let Err(problem) = finish(&image.written, target, options.readback, proof, id) {
-        // What was found wrong must not boot; a disk that can't even be blanked any more is beyond help.
-        let _ = blank(target);
-        return Err(problem);
-    }
+    let (id, shape, choice) = match image {
+        Image::Container(container) => {
+            let index = container.index();
+            let (raw_bytes, chunk_bytes) = (index.raw_bytes(), index.chunk_bytes().into());
+            let shape = Shape { raw_bytes, chunk_bytes };
+            let (held, choice) = indexed::write_all(&**container, &work)?;
+            let wanted = |number| index.chunk(number).map(|chunk| chunk.value);
+            settle(&work, shape, &held, &wanted)?;
+            (index.id(), shape, choice)
+        }
+        Image::Stream(stream) => {
+            let came = streamed::write_all(&mut **stream, &work)?;
+            let id = came.id();
+            if let Some(wanted) = options.expect_id.filter(|&wanted| Some(wanted) != id) {
+                return Err(FlashError::WrongId { wanted, found: id });
+            }
+            let wanted = |number| {
+                usize::try_from(number).ok().and_then(|at| came.values.get(at)).copied().flatten()
+            };
+            settle(&work, came.shape, &came.held, &wanted)?;
+            (id.ok_or(FlashError::Incomplete)?, came.shape, came.choice)
+        }
+    };
+    let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    let was_read = options.readback || !work.is_blanked();
     Ok(Record {
         steps: meter.end(),
         id,
-        proved: options.readback,
-        raw_bytes: image.written.raw_bytes,
-        fetched_bytes: supply.fetched_bytes(),
-        written_bytes: image.written.stored_bytes,
-        zeroed_bytes: image.written.zeroed_bytes,
+        proved: was_read && options.holes != Holes::Keep,
+        raw_bytes: shape.raw_bytes,
+        compared_bytes: count(&work.counts.compared),
+        right_bytes: count(&work.counts.right),
+        fetched_bytes: image.fetched_bytes(),
+        refetched_chunks: count(&work.counts.refetched),
+        written_bytes: count(&work.counts.written),
+        zeroed_bytes: count(&work.counts.zeroed),
+        choice,
         elapsed_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
     })
 }
 
-/// What was written, and the id that it has.
-struct Image {
-    written: Written,
-    id: Option<ImageId>,
-}
-
 /// What can be known to be wrong before anything is written.
-fn check(supply: &dyn Supply, target: &dyn Target, options: &Options) -> Result<(), FlashError> {
-    if let (Some(wanted), Some(found)) = (options.expect_id, supply.id())
+fn check(image: &Image, target: &dyn Target, options: &Options) -> Result<(), FlashError> {
+    if let (Some(wanted), Some(found)) = (options.expect_id, image.id())
         && wanted != found
     {
         return Err(FlashError::OtherImage { wanted, found });
     }
     let has = target.size_bytes();
-    match supply.raw_bytes() {
+    match image.raw_bytes() {
         Some(needs) if needs > has => Err(FlashError::TooSmall { needs, has }),
         _ => Ok(()),
     }
 }
 
-/// Takes away what makes the disk bootable: boot code and partition table at its beginning, the backup table at its end.
-fn blank(target: &dyn Target) -> Result<(), FlashError> {
-    let size = target.size_bytes();
-    let edge = EDGE_BYTES.min(size);
-    let zeros = AlignedBuf::new(usize::try_from(edge).unwrap_or_default());
-    let bytes = usize::try_from(edge).ok().and_then(|edge| zeros.get(..edge)).unwrap_or_default();
-    // Real zeros, not a request to the device: whatever it makes of such requests, this must have happened.
-    for offset in [0, size - edge] {
-        target.write_at(bytes, offset).map_err(|source| FlashError::Write { offset, source })?;
-    }
-    target.flush().map_err(FlashError::Flush)
-}
-
-/// Writes what was held back: the disk's end, and when that is proved, its beginning. Then the disk is the image.
-fn finish(
-    written: &Written,
-    target: &dyn Target,
-    readback: bool,
-    mut proof: Proof,
-    id: ImageId,
+/// Flushes, reads back, and writes what was held back, from the disk's end to its very beginning, each when what was before it is there
+/// and proved. Then the disk is the
+/// image. One that was the image all along is not touched.
+fn settle(
+    work: &Work<'_>,
+    shape: Shape,
+    held: &[Held],
+    wanted: &(dyn Fn(u64) -> Option<[u8; 32]> + Sync),
 ) -> Result<(), FlashError> {
-    let (first, end): (Vec<&Held>, Vec<&Held>) =
-        written.held.iter().partition(|held| held.raw_offset == 0);
-    for part in [end, first] {
-        for held in &part {
-            let offset = held.raw_offset;
-            target
-                .write_at(held.padded(), offset)
-                .map_err(|source| FlashError::Write { offset, source })?;
-        }
-        target.flush().map_err(FlashError::Flush)?;
-        if readback {
-            prove::prove_held(&part, written, target, &mut proof)?;
-        }
+    if !work.is_blanked() && held.iter().all(|held| held.is_right) && is_clear_behind(work, shape) {
+        return Ok(());
     }
-    let found = proof.id();
-    if readback && found != Some(id) {
-        return Err(FlashError::WrongId { wanted: id, found });
+    work.spoil()?;
+    work.meter.step(Step::Flush, 0);
+    work.target.flush().map_err(FlashError::Flush)?;
+    if work.options.readback {
+        work.meter.step(Step::Prove, prove::bytes_to_prove(work, shape));
+        prove::prove_all(work, shape, wanted)?;
+    }
+    if work.is_cancelled() {
+        return Err(FlashError::Cancelled { blanked: true });
+    }
+    work.meter.step(Step::FirstChunk, 0);
+    let mut held: Vec<&Held> = held.iter().collect();
+    held.sort_by_key(|held| std::cmp::Reverse(held.number));
+    for held in held {
+        if let Err(problem) = held.write(work, shape) {
+            // What was found wrong must not boot; a disk that can't even be blanked any more is beyond help.
+            let _ = work.blank();
+            return Err(problem);
+        }
     }
     Ok(())
+}
+
+/// Whether the disk's end behind the image has no old backup partition table.
+fn is_clear_behind(work: &Work<'_>, shape: Shape) -> bool {
+    let start = work.edges.end().max(work.padded(shape.raw_bytes));
+    let size = usize::try_from(work.target.size_bytes().saturating_sub(start)).unwrap_or_default();
+    let mut buffer = AlignedBuf::new(size);
+    let room = buffer.get_mut(..size).unwrap_or_default();
+    size == 0 || (work.target.read_at(room, start).is_ok() && is_zero(room))
 }

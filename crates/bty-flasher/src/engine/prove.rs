@@ -1,98 +1,102 @@
-//! Proving: what the device gives back must be what was written, chunk by chunk, and all together the image's id.
+//! Proving: what was written is read back from the device, and has to be what the image has.
 
-use std::{
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    thread,
-};
+use std::sync::Mutex;
 
-use bty_disk::device::Target;
-use bty_image::container::{MAX_CHUNK_BYTES, Proof, chunk_value};
+use bty_image::{container::chunk_value, is_zero};
 use bty_sys::AlignedBuf;
 
 use super::{
-    FlashError, Meter, Options,
-    write::{Held, Written},
+    FlashError,
+    held::Shape,
+    spans::DATA_BYTES,
+    work::{State, Work, lock},
 };
 
-/// Reads back every chunk that was not held back.
-pub(super) fn prove_all(
-    written: &Written,
-    target: &dyn Target,
-    options: &Options,
-    cancelled: &AtomicBool,
-    meter: &Meter<'_>,
-    proof: &mut Proof,
-) -> Result<(), FlashError> {
-    let next = AtomicU64::new(0);
-    let stop = AtomicBool::new(false);
-    let shared = Mutex::new((proof, None));
-    thread::scope(|scope| {
-        for _ in 0..options.workers.max(1) {
-            scope.spawn(|| {
-                let mut buffer =
-                    AlignedBuf::new(usize::try_from(MAX_CHUNK_BYTES).unwrap_or_default());
-                while !stop.load(Ordering::Relaxed) && !cancelled.load(Ordering::Relaxed) {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    if number >= written.chunks() {
-                        return;
-                    }
-                    if written.held.iter().any(|held| held.number == number) {
-                        continue;
-                    }
-                    let checked = check(written, target, number, &mut buffer);
-                    let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
-                    match checked {
-                        Ok(value) => shared.0.add(number, value),
-                        Err(problem) => {
-                            stop.store(true, Ordering::Relaxed);
-                            shared.1.get_or_insert(problem);
-                        }
-                    }
-                    drop(shared);
-                    meter.advance(size_of(written, number));
-                }
-            });
-        }
-    });
-    let (_, failed) = shared.into_inner().unwrap_or_else(PoisonError::into_inner);
-    failed.map_or(Ok(()), Err)
+/// Chunks that follow each other and were all written, or all made zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Run {
+    first: u64,
+    chunks: u64,
+    state: State,
 }
 
-/// Reads back chunks that were held back and are written now.
-pub(super) fn prove_held(
-    held: &[&Held],
-    written: &Written,
-    target: &dyn Target,
-    proof: &mut Proof,
+/// Reads back every chunk that was written or made zero, but for those that are held back.
+pub(super) fn prove_all(
+    work: &Work<'_>,
+    shape: Shape,
+    wanted: &(dyn Fn(u64) -> Option<[u8; 32]> + Sync),
 ) -> Result<(), FlashError> {
-    let mut buffer = AlignedBuf::new(usize::try_from(MAX_CHUNK_BYTES).unwrap_or_default());
-    held.iter().try_for_each(|held| {
-        proof.add(held.number, check(written, target, held.number, &mut buffer)?);
+    let states = work.states();
+    let runs = Mutex::new(Runs { states: &states, shape, next: 0 });
+    work.on_lanes(work.options.processors + 1, || {
+        let mut buffer = AlignedBuf::new(usize::try_from(DATA_BYTES).unwrap_or_default());
+        while let Some(run) = if work.is_over() { None } else { lock(&runs).next() } {
+            let bytes = check(work, shape, run, wanted, &mut buffer)?;
+            work.meter.advance(bytes);
+        }
         Ok(())
     })
 }
 
-fn size_of(written: &Written, number: u64) -> u64 {
-    (written.raw_bytes - number * written.chunk_bytes).min(written.chunk_bytes)
+/// How many bytes that is.
+pub(super) fn bytes_to_prove(work: &Work<'_>, shape: Shape) -> u64 {
+    let states = work.states();
+    let runs = Runs { states: &states, shape, next: 0 };
+    runs.map(|run| run.bytes(shape)).sum()
+}
+
+struct Runs<'a> {
+    states: &'a [State],
+    shape: Shape,
+    next: usize,
+}
+
+impl Iterator for Runs<'_> {
+    type Item = Run;
+
+    fn next(&mut self) -> Option<Run> {
+        let rest = self.states.get(self.next..)?;
+        let skip = rest.iter().position(|state| matches!(state, State::Written | State::Zeroed))?;
+        let rest = rest.get(skip..)?;
+        let &state = rest.first()?;
+        let first = self.next + skip;
+        let most = usize::try_from(DATA_BYTES / self.shape.chunk_bytes.max(1)).unwrap_or(1).max(1);
+        let chunks = rest.iter().take(most).take_while(|&&next| next == state).count();
+        self.next = first + chunks;
+        Some(Run { first: first as u64, chunks: chunks as u64, state })
+    }
+}
+
+impl Run {
+    fn bytes(self, shape: Shape) -> u64 {
+        (self.first..self.first + self.chunks).map(|number| shape.size(number)).sum()
+    }
 }
 
 fn check(
-    written: &Written,
-    target: &dyn Target,
-    number: u64,
+    work: &Work<'_>,
+    shape: Shape,
+    run: Run,
+    wanted: &(dyn Fn(u64) -> Option<[u8; 32]> + Sync),
     buffer: &mut AlignedBuf,
-) -> Result<[u8; 32], FlashError> {
-    let offset = number * written.chunk_bytes;
-    let size = usize::try_from(size_of(written, number)).unwrap_or_default();
-    let padded = size.next_multiple_of(usize::try_from(target.sector_bytes()).unwrap_or(512));
-    let room = buffer.get_mut(..padded).ok_or(FlashError::Incomplete)?;
-    target.read_at(room, offset).map_err(|source| FlashError::Read { offset, source })?;
-    let bytes = buffer.get(..size).unwrap_or_default();
-    let value = chunk_value(bytes, offset, written.chunks() == 1);
-    let wanted =
-        usize::try_from(number).ok().and_then(|at| written.values.get(at)).copied().flatten();
-    if wanted == Some(value) { Ok(value) } else { Err(FlashError::Mismatch { offset }) }
+) -> Result<u64, FlashError> {
+    let offset = run.first * shape.chunk_bytes;
+    let bytes = run.bytes(shape);
+    let size = usize::try_from(work.padded(bytes)).unwrap_or_default();
+    let room = buffer.get_mut(..size).ok_or(FlashError::Incomplete)?;
+    work.target.read_at(room, offset).map_err(|source| FlashError::Read { offset, source })?;
+    if run.state == State::Zeroed {
+        return if is_zero(room) { Ok(bytes) } else { Err(FlashError::Mismatch { offset }) };
+    }
+    let mut rest = room.get(..usize::try_from(bytes).unwrap_or_default()).unwrap_or_default();
+    for number in run.first..run.first + run.chunks {
+        let offset = number * shape.chunk_bytes;
+        let size = usize::try_from(shape.size(number)).unwrap_or_default();
+        let (raw, after) = rest.split_at_checked(size).ok_or(FlashError::Incomplete)?;
+        rest = after;
+        if wanted(number) != Some(chunk_value(raw, offset, shape.is_one_chunk())) {
+            return Err(FlashError::Mismatch { offset });
+        }
+    }
+    Ok(bytes)
 }

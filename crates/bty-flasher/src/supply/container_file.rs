@@ -1,23 +1,25 @@
 //! A container in a local file.
 
-use std::{fs::File, path::Path};
+use std::{
+    fs::File,
+    path::Path,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use bty_image::{
     ReadAt,
     container::{Index, IndexError},
     source::SourceError,
 };
-use bty_types::ImageId;
 
-use super::{Payload, Piece, Supply, SupplyError, holes};
+use super::{Container, Frames, SupplyError};
 
-/// Chunks of a container in a file.
+/// A container in a file.
 #[derive(Debug)]
 pub struct ContainerFile {
     file: File,
     index: Index,
-    next: u64,
-    fetched_bytes: u64,
+    fetched_bytes: AtomicU64,
 }
 
 impl ContainerFile {
@@ -26,49 +28,44 @@ impl ContainerFile {
         let file = File::open(path)
             .map_err(|source| SourceError::Open { path: path.to_owned(), source })?;
         match Index::read(&file) {
-            Ok(index) => Ok(Some(Self { file, index, next: 0, fetched_bytes: 0 })),
+            Ok(index) => Ok(Some(Self { file, index, fetched_bytes: AtomicU64::new(0) })),
             Err(IndexError::NotAContainer | IndexError::Read(_)) => Ok(None),
             Err(problem) => Err(problem.into()),
         }
     }
 }
 
-impl Supply for ContainerFile {
-    fn chunk_bytes(&self) -> u32 {
-        self.index.chunk_bytes()
+impl Container for ContainerFile {
+    fn index(&self) -> &Index {
+        &self.index
     }
 
-    fn raw_bytes(&self) -> Option<u64> {
-        Some(self.index.raw_bytes())
+    fn is_pinned(&self) -> bool {
+        false
     }
 
-    fn id(&self) -> Option<ImageId> {
-        Some(self.index.id())
+    fn frames(&self) -> Result<Box<dyn Frames + '_>, SupplyError> {
+        Ok(Box::new(self))
     }
 
-    fn next_piece(&mut self) -> Result<Option<Piece>, SupplyError> {
-        let Some(chunk) = self.index.chunk(self.next) else { return Ok(None) };
-        let piece = if chunk.is_hole {
-            holes::from(&self.index, chunk)
-        } else {
-            let mut frame = vec![0; usize::try_from(chunk.frame_bytes).unwrap_or_default()];
-            self.file
-                .read_exact_at(&mut frame, chunk.frame_offset)
-                .map_err(|source| SupplyError::Read { raw_bytes: chunk.raw_offset, source })?;
-            self.fetched_bytes += u64::from(chunk.frame_bytes);
-            Piece {
-                number: chunk.number,
-                raw_offset: chunk.raw_offset,
-                raw_bytes: chunk.raw_bytes.into(),
-                is_whole_disk: chunk.is_whole_disk,
-                payload: Payload::Frame(chunk, frame),
-            }
-        };
-        self.next += holes::chunks(&piece);
-        Ok(Some(piece))
+    fn lanes(&self, processors: usize) -> usize {
+        // While one waits for the disk, others decompress.
+        processors + 1
     }
 
     fn fetched_bytes(&self) -> u64 {
-        self.fetched_bytes
+        self.fetched_bytes.load(Ordering::Relaxed)
     }
+}
+
+impl Frames for &ContainerFile {
+    fn read(&mut self, offset: u64, room: &mut [u8]) -> Result<(), SupplyError> {
+        self.file
+            .read_exact_at(room, offset)
+            .map_err(|source| SupplyError::Read { offset, source })?;
+        self.fetched_bytes.fetch_add(room.len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn distrust(&mut self) {}
 }

@@ -1,10 +1,11 @@
-//! A container at an HTTP server: its index by two Range requests, then its frames as one stream that is taken up again where it
-//! breaks off.
+//! A container at an HTTP server: its index by two Range requests, then its frames, a request for each run of them, by several
+//! connections that are kept.
 //!
 //! Host names are not looked up: the agent is linked without a resolver and is always given an address.
 
 use std::{
     net::SocketAddr,
+    sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
@@ -13,11 +14,11 @@ use bty_types::ImageId;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Empty};
-use hyper::body::Incoming;
+use hyper::{body::Incoming, client::conn::http1::SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, runtime::Runtime, time::timeout};
 
-use super::{Payload, Piece, Supply, SupplyError, holes};
+use super::{Container, Frames, SupplyError};
 
 /// Nothing heard for so long means that the connection is dead.
 const STALL: Duration = Duration::from_secs(30);
@@ -27,17 +28,17 @@ const TRIES: u32 = 8;
 const MAX_PAUSE: Duration = Duration::from_secs(8);
 /// How much of an index is taken into memory: that of a disk of 3 TiB in small chunks.
 const MAX_INDEX_BYTES: u64 = 512 << 20;
+/// Requests at a time: while one waits for the server, others are on their way, are unpacked or written.
+const LANES: usize = 4;
 
-/// Chunks of a container at a server.
+/// A container at a server.
 #[derive(Debug)]
 pub struct ContainerHttp {
-    runtime: Runtime,
     place: Place,
     index: Index,
     version: Version,
-    next: u64,
-    stream: Option<Stream>,
-    fetched_bytes: u64,
+    is_pinned: bool,
+    fetched_bytes: AtomicU64,
 }
 
 /// Which file it is, so that one that is replaced in the middle is noticed.
@@ -66,100 +67,85 @@ struct Place {
     host: String,
 }
 
-/// A response whose body is read.
-#[derive(Debug)]
-struct Stream {
-    body: Incoming,
-    /// What was received and not taken yet.
-    buffer: Bytes,
-    /// Where in the container `buffer` begins.
-    offset: u64,
+/// A connection to the server, where there is one.
+type Connection = Option<SendRequest<Empty<Bytes>>>;
+
+/// One connection's worth of requests.
+struct HttpFrames<'a> {
+    container: &'a ContainerHttp,
+    runtime: Runtime,
+    connection: Connection,
 }
 
 impl ContainerHttp {
     /// Reads the index of the container at this `http://ADDRESS[:PORT]/PATH`. With a digest the index must have it.
     pub fn open(url: &str, index_digest: Option<ImageId>) -> Result<Self, SupplyError> {
         let place = Place::parse(url)?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|problem| place.failed(problem.to_string()))?;
-        let (index, version, fetched_bytes) = runtime.block_on(place.index())?;
+        let (index, version, fetched_bytes) = place.runtime()?.block_on(place.index())?;
         if let Some(wanted) = index_digest.filter(|&wanted| wanted != index.digest()) {
             return Err(SupplyError::WrongIndex { wanted, found: index.digest() });
         }
-        Ok(Self { runtime, place, index, version, next: 0, stream: None, fetched_bytes })
-    }
-
-    /// The bytes of a frame. The stream goes on from the last one; what lies between (frames of holes) is read over.
-    fn frame(&mut self, offset: u64, size: u64) -> Result<Vec<u8>, SupplyError> {
-        let mut frame = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
-        let mut tries = 0;
-        let mut problem = String::new();
-        let end = offset + size;
-        while tries < TRIES {
-            let from = offset + u64::try_from(frame.len()).unwrap_or_default();
-            if from == end {
-                return Ok(frame);
-            }
-            match self.runtime.block_on(continue_frame(
-                &self.place,
-                &mut self.stream,
-                &self.version,
-                from,
-                end,
-            )) {
-                Ok(bytes) => {
-                    self.fetched_bytes += u64::try_from(bytes.len()).unwrap_or_default();
-                    frame.extend_from_slice(&bytes);
-                    tries = 0;
-                }
-                Err(Trouble::Fatal(fatal)) => return Err(self.place.failed(fatal)),
-                Err(Trouble::Passing(passing)) => {
-                    self.stream = None;
-                    problem = passing;
-                    std::thread::sleep(pause(tries));
-                    tries += 1;
-                }
-            }
-        }
-        Err(self.place.failed(format!("{problem} ({TRIES} tries)")))
+        let (is_pinned, fetched_bytes) = (index_digest.is_some(), AtomicU64::new(fetched_bytes));
+        Ok(Self { place, index, version, is_pinned, fetched_bytes })
     }
 }
 
-impl Supply for ContainerHttp {
-    fn chunk_bytes(&self) -> u32 {
-        self.index.chunk_bytes()
+impl Container for ContainerHttp {
+    fn index(&self) -> &Index {
+        &self.index
     }
 
-    fn raw_bytes(&self) -> Option<u64> {
-        Some(self.index.raw_bytes())
+    fn is_pinned(&self) -> bool {
+        self.is_pinned
     }
 
-    fn id(&self) -> Option<ImageId> {
-        Some(self.index.id())
+    fn frames(&self) -> Result<Box<dyn Frames + '_>, SupplyError> {
+        let runtime = self.place.runtime()?;
+        Ok(Box::new(HttpFrames { container: self, runtime, connection: None }))
     }
 
-    fn next_piece(&mut self) -> Result<Option<Piece>, SupplyError> {
-        let Some(chunk) = self.index.chunk(self.next) else { return Ok(None) };
-        let piece = if chunk.is_hole {
-            holes::from(&self.index, chunk)
-        } else {
-            let frame = self.frame(chunk.frame_offset, chunk.frame_bytes.into())?;
-            Piece {
-                number: chunk.number,
-                raw_offset: chunk.raw_offset,
-                raw_bytes: chunk.raw_bytes.into(),
-                is_whole_disk: chunk.is_whole_disk,
-                payload: Payload::Frame(chunk, frame),
-            }
-        };
-        self.next += holes::chunks(&piece);
-        Ok(Some(piece))
+    fn lanes(&self, processors: usize) -> usize {
+        LANES.max(processors + 1)
     }
 
     fn fetched_bytes(&self) -> u64 {
-        self.fetched_bytes
+        self.fetched_bytes.load(Ordering::Relaxed)
+    }
+}
+
+impl Frames for HttpFrames<'_> {
+    fn read(&mut self, offset: u64, room: &mut [u8]) -> Result<(), SupplyError> {
+        let Self { container, runtime, connection } = self;
+        let place = &container.place;
+        let (mut filled, mut tries) = (0, 0);
+        while let Some(rest) = room.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            let from = offset + filled as u64;
+            let mut came = 0;
+            let part = place.fill(connection, from, rest, &container.version, &mut came);
+            let outcome = runtime.block_on(part);
+            container.fetched_bytes.fetch_add(came as u64, Ordering::Relaxed);
+            filled += came;
+            match outcome {
+                Ok(()) => {}
+                Err(Trouble::Fatal(fatal)) => return Err(place.failed(fatal)),
+                Err(Trouble::Passing(problem)) => {
+                    *connection = None;
+                    tries = if came > 0 { 1 } else { tries + 1 };
+                    if tries >= TRIES {
+                        return Err(place.failed(format!("{problem} ({TRIES} tries)")));
+                    }
+                    // A connection that was kept may have been given up by the server: at first no time is lost on it.
+                    if tries > 1 {
+                        runtime.block_on(async { tokio::time::sleep(pause(tries)).await });
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn distrust(&mut self) {
+        self.connection = None;
     }
 }
 
@@ -191,6 +177,43 @@ impl Place {
 
     fn failed(&self, problem: String) -> SupplyError {
         SupplyError::Http { url: self.url.clone(), problem }
+    }
+
+    fn runtime(&self) -> Result<Runtime, SupplyError> {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|problem| self.failed(problem.to_string()))
+    }
+
+    /// Fills `room` from this offset; `came` says how much of it is filled, whatever the outcome.
+    async fn fill(
+        &self,
+        connection: &mut Connection,
+        from: u64,
+        room: &mut [u8],
+        version: &Version,
+        came: &mut usize,
+    ) -> Result<(), Trouble> {
+        let range = format!("bytes={from}-{}", from + room.len() as u64 - 1);
+        let mut part = self.request(connection, &range, Some(version)).await?;
+        if (part.start, part.bytes) != (from, room.len() as u64) {
+            return Err(Trouble::Fatal(format!(
+                "the server sends {} bytes from byte {}, and {range} was asked for",
+                part.bytes, part.start
+            )));
+        }
+        while let Some(bytes) = next_bytes(&mut part.body).await? {
+            let place = room
+                .get_mut(*came..*came + bytes.len())
+                .ok_or_else(|| Trouble::Fatal("the server sends more than it says".into()))?;
+            place.copy_from_slice(&bytes);
+            *came += bytes.len();
+        }
+        if *came < room.len() {
+            return Err(Trouble::Passing("the connection broke off".into()));
+        }
+        Ok(())
     }
 
     /// The index, which file it is of, and how many bytes that took.
@@ -244,7 +267,7 @@ impl Place {
         most: u64,
         version: Option<&Version>,
     ) -> Result<(Vec<u8>, Version), Trouble> {
-        let mut part = self.request(range, version).await?;
+        let mut part = self.request(&mut None, range, version).await?;
         if part.bytes > most {
             return Err(Trouble::Fatal(format!(
                 "the server sends {} bytes for {range}",
@@ -264,18 +287,25 @@ impl Place {
         Ok((content, part.version))
     }
 
-    /// Asks for a range, of the file of this version where one is given.
-    async fn request(&self, range: &str, version: Option<&Version>) -> Result<Part, Trouble> {
+    /// Asks for a range, of the file of this version where one is given, by this connection or a new one.
+    async fn request(
+        &self,
+        connection: &mut Connection,
+        range: &str,
+        version: Option<&Version>,
+    ) -> Result<Part, Trouble> {
         let passing = |problem: String| Trouble::Passing(problem);
         let replaced = "the image was replaced while it was fetched; begin again";
-        let stream = timeout(STALL, TcpStream::connect(self.address))
-            .await
-            .map_err(|_| passing(format!("{} does not answer", self.address)))?
-            .map_err(|problem| passing(format!("connecting to {}: {problem}", self.address)))?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|problem| passing(problem.to_string()))?;
-        tokio::spawn(connection);
+        // A server may end a connection that was idle at any time.
+        if let Some(sender) = connection.as_mut()
+            && (sender.is_closed() || sender.ready().await.is_err())
+        {
+            *connection = None;
+        }
+        let mut sender = match connection.take() {
+            Some(sender) => sender,
+            None => self.connect().await?,
+        };
         let mut request =
             Request::get(&self.path).header(header::HOST, &self.host).header(header::RANGE, range);
         let etag = version.and_then(|version| version.etag.as_deref());
@@ -304,7 +334,22 @@ impl Place {
         if version.is_some_and(|version| *version != part.version) {
             return Err(Trouble::Fatal(replaced.into()));
         }
+        *connection = Some(sender);
         Ok(part)
+    }
+
+    async fn connect(&self) -> Result<SendRequest<Empty<Bytes>>, Trouble> {
+        let stream = timeout(STALL, TcpStream::connect(self.address))
+            .await
+            .map_err(|_| Trouble::Passing(format!("{} does not answer", self.address)))?
+            .map_err(|problem| {
+                Trouble::Passing(format!("connecting to {}: {problem}", self.address))
+            })?;
+        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|problem| Trouble::Passing(problem.to_string()))?;
+        tokio::spawn(connection);
+        Ok(sender)
     }
 }
 
@@ -324,47 +369,6 @@ impl Part {
 /// Before the next try.
 fn pause(attempt: u32) -> Duration {
     Duration::from_millis(250 << attempt.min(5)).min(MAX_PAUSE)
-}
-
-/// Goes on with a frame from `from`, to `end` at most: some bytes of it.
-async fn continue_frame(
-    place: &Place,
-    stream: &mut Option<Stream>,
-    version: &Version,
-    from: u64,
-    end: u64,
-) -> Result<Bytes, Trouble> {
-    // Reading over a few KiB of hole frames is cheaper than a new request; over more, it is not.
-    if stream
-        .as_ref()
-        .is_some_and(|stream| stream.offset > from || from - stream.offset > TAIL_BYTES)
-    {
-        *stream = None;
-    }
-    if stream.is_none() {
-        let part = place.request(&format!("bytes={from}-"), Some(version)).await?;
-        if part.start != from {
-            return Err(Trouble::Fatal(format!(
-                "the server sends from byte {}, and {from} was asked for",
-                part.start
-            )));
-        }
-        *stream = Some(Stream { body: part.body, buffer: Bytes::new(), offset: from });
-    }
-    let Some(open) = stream else { return Err(Trouble::Passing("no connection".into())) };
-    loop {
-        let skip = usize::try_from(from - open.offset).unwrap_or(usize::MAX).min(open.buffer.len());
-        let _ = open.buffer.split_to(skip);
-        open.offset += u64::try_from(skip).unwrap_or_default();
-        if open.offset == from && !open.buffer.is_empty() {
-            let wanted = usize::try_from(end - from).unwrap_or(usize::MAX).min(open.buffer.len());
-            open.offset += u64::try_from(wanted).unwrap_or_default();
-            return Ok(open.buffer.split_to(wanted));
-        }
-        open.buffer = next_bytes(&mut open.body)
-            .await?
-            .ok_or_else(|| Trouble::Passing("the connection broke off".into()))?;
-    }
 }
 
 /// The next data of a body; `None` at its end. A server that says nothing for too long is a broken connection.

@@ -1,14 +1,14 @@
-//! Where an image's chunks come from: a container, in a file or at a server, or any format that can be read from end to end.
+//! Where an image comes from: a container, whose chunks can be had in any order, in a file or at a server; or any format that is read
+//! from its first byte to its last.
 
 mod container_file;
 mod container_http;
-mod holes;
 mod raw_stream;
 
 use std::path::Path;
 
 use bty_image::{
-    container::{Chunk, ChunkDecoder, ChunkError, IndexError},
+    container::{ChunkDecoder, ChunkError, Index, IndexError},
     inspect::{HEAD_BYTES, inspect},
     source::{FinishError, SourceError},
 };
@@ -18,7 +18,66 @@ pub use container_file::ContainerFile;
 pub use container_http::ContainerHttp;
 pub use raw_stream::RawStream;
 
-/// A part of an image, in the order of the disk. Pieces follow each other without gaps.
+/// An image.
+pub enum Image {
+    /// Its chunks can be had in any order.
+    Container(Box<dyn Container>),
+    /// It comes once, from its beginning to its end.
+    Stream(Box<dyn Stream>),
+}
+
+impl std::fmt::Debug for Image {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Container(_) => "Container",
+            Self::Stream(_) => "Stream",
+        })
+    }
+}
+
+/// An image whose chunks can be had in any order.
+pub trait Container: Send + Sync {
+    /// What is where in it.
+    fn index(&self) -> &Index;
+
+    /// Whether the index is known to be the one that was meant. Else what it says of holes has to be proved.
+    fn is_pinned(&self) -> bool;
+
+    /// A way to its frames, for one thread.
+    fn frames(&self) -> Result<Box<dyn Frames + '_>, SupplyError>;
+
+    /// How many of those are of use at a time, for so many processors.
+    fn lanes(&self, processors: usize) -> usize;
+
+    /// Bytes that were read from it so far.
+    fn fetched_bytes(&self) -> u64;
+}
+
+/// A way to a container's frames.
+pub trait Frames {
+    /// Fills `room` from this offset of the container.
+    fn read(&mut self, offset: u64, room: &mut [u8]) -> Result<(), SupplyError>;
+
+    /// What was read last was wrong: the next read is to come by another way, where there is one.
+    fn distrust(&mut self);
+}
+
+/// An image that comes once.
+pub trait Stream: Send {
+    /// Size of the pieces that are not holes, but the last, in bytes.
+    fn chunk_bytes(&self) -> u32;
+
+    /// Size of the raw disk, where it is known before the end.
+    fn raw_bytes(&self) -> Option<u64>;
+
+    /// The next piece; `None` after the last. Pieces follow each other without gaps.
+    fn next_piece(&mut self) -> Result<Option<Piece>, SupplyError>;
+
+    /// Bytes that were read from the source so far.
+    fn fetched_bytes(&self) -> u64;
+}
+
+/// A part of an image that comes once.
 #[derive(Debug)]
 pub struct Piece {
     /// The number of its (first) chunk.
@@ -29,114 +88,87 @@ pub struct Piece {
     pub raw_bytes: u64,
     /// Whether the image is this one chunk.
     pub is_whole_disk: bool,
-    /// Its bytes, in whatever form they came.
+    /// Its bytes.
     pub payload: Payload,
 }
 
 /// The bytes of a piece.
 #[derive(Debug)]
 pub enum Payload {
-    /// One chunk, compressed; to be decompressed and verified.
-    Frame(Chunk, Vec<u8>),
     /// One chunk as it is.
     Raw(Vec<u8>),
     /// One or more chunks of zeros, and the value of each.
     Hole(Vec<[u8; 32]>),
 }
 
-/// Gives an image piece by piece.
-pub trait Supply: Send {
-    /// Size of the image's chunks.
-    fn chunk_bytes(&self) -> u32;
-
+impl Image {
     /// Size of the raw disk, where it is known before the end.
-    fn raw_bytes(&self) -> Option<u64>;
+    pub fn raw_bytes(&self) -> Option<u64> {
+        match self {
+            Self::Container(container) => Some(container.index().raw_bytes()),
+            Self::Stream(stream) => stream.raw_bytes(),
+        }
+    }
 
     /// The image's id, where it is known before the end.
-    fn id(&self) -> Option<ImageId>;
-
-    /// The next piece; `None` after the last.
-    fn next_piece(&mut self) -> Result<Option<Piece>, SupplyError>;
+    pub fn id(&self) -> Option<ImageId> {
+        match self {
+            Self::Container(container) => Some(container.index().id()),
+            Self::Stream(_) => None,
+        }
+    }
 
     /// Bytes that were read from the source so far.
-    fn fetched_bytes(&self) -> u64;
+    pub fn fetched_bytes(&self) -> u64 {
+        match self {
+            Self::Container(container) => container.fetched_bytes(),
+            Self::Stream(stream) => stream.fetched_bytes(),
+        }
+    }
 }
 
 /// An image, and what a look at its beginning tells.
+#[derive(Debug)]
 pub struct Opened {
-    /// The image, from its first piece.
-    pub supply: Box<dyn Supply>,
+    /// The image, from its beginning.
+    pub image: Image,
     /// The sector size that its partition table was made for; 0 where any will do.
     pub sector_bytes: u32,
 }
 
-impl std::fmt::Debug for Opened {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Opened").field("sector_bytes", &self.sector_bytes).finish_non_exhaustive()
-    }
-}
-
 /// Opens an image: the http URL of a container, or a file in any format that the importer reads.
 pub fn open(image: &str) -> Result<Opened, SupplyError> {
-    let mut supply: Box<dyn Supply> = if image.contains("://") {
-        Box::new(ContainerHttp::open(image, None)?)
-    } else {
-        let path = Path::new(image);
-        match ContainerFile::open(path)? {
-            Some(container) => Box::new(container),
-            None => Box::new(RawStream::open(path)?),
-        }
-    };
-    let first = supply.next_piece()?;
-    let sector_bytes = first.as_ref().map_or(Ok(0), sector_bytes)?;
-    Ok(Opened { supply: Box::new(Peeked { first, rest: supply }), sector_bytes })
+    if image.contains("://") {
+        return open_container(ContainerHttp::open(image, None)?);
+    }
+    let path = Path::new(image);
+    if let Some(container) = ContainerFile::open(path)? {
+        return open_container(container);
+    }
+    let stream = RawStream::open(path)?;
+    let sector_bytes = sector_bytes(stream.head());
+    Ok(Opened { image: Image::Stream(Box::new(stream)), sector_bytes })
 }
 
-/// What the partition table at the image's beginning counts in. A first chunk that is not what it should be is found here, before
-/// anything is written.
-fn sector_bytes(first: &Piece) -> Result<u32, SupplyError> {
-    let head = |bytes: &[u8]| inspect(bytes.get(..HEAD_BYTES).unwrap_or(bytes)).sector_bytes;
-    match &first.payload {
-        Payload::Hole(_) => Ok(0),
-        Payload::Raw(bytes) => Ok(head(bytes)),
-        Payload::Frame(chunk, frame) => {
-            let failed = |source| SupplyError::Read { raw_bytes: 0, source };
+/// A first chunk that is not what it should be is found here, before anything is written.
+fn open_container(container: impl Container + 'static) -> Result<Opened, SupplyError> {
+    let sector_bytes = match container.index().chunk(0) {
+        Some(first) if !first.is_hole => {
+            let mut frame = vec![0; usize::try_from(first.frame_bytes).unwrap_or_default()];
+            container.frames()?.read(first.frame_offset, &mut frame)?;
+            let failed = |source| SupplyError::Read { offset: first.frame_offset, source };
             let mut decoder = ChunkDecoder::new().map_err(failed)?;
-            let mut room = vec![0; usize::try_from(chunk.raw_bytes).unwrap_or_default()];
-            Ok(head(decoder.decode(chunk, frame, &mut room)?))
+            let mut room = vec![0; usize::try_from(first.raw_bytes).unwrap_or_default()];
+            sector_bytes(decoder.decode(&first, &frame, &mut room)?)
         }
-    }
+        _ => 0,
+    };
+    Ok(Opened { image: Image::Container(Box::new(container)), sector_bytes })
 }
 
-/// A supply whose first piece was looked at.
-struct Peeked {
-    first: Option<Piece>,
-    rest: Box<dyn Supply>,
-}
-
-impl Supply for Peeked {
-    fn chunk_bytes(&self) -> u32 {
-        self.rest.chunk_bytes()
-    }
-
-    fn raw_bytes(&self) -> Option<u64> {
-        self.rest.raw_bytes()
-    }
-
-    fn id(&self) -> Option<ImageId> {
-        self.rest.id()
-    }
-
-    fn next_piece(&mut self) -> Result<Option<Piece>, SupplyError> {
-        match self.first.take() {
-            Some(first) => Ok(Some(first)),
-            None => self.rest.next_piece(),
-        }
-    }
-
-    fn fetched_bytes(&self) -> u64 {
-        self.rest.fetched_bytes()
-    }
+/// What the partition table at an image's beginning counts in.
+fn sector_bytes(beginning: &[u8]) -> u32 {
+    inspect(beginning.get(..HEAD_BYTES).unwrap_or(beginning)).sector_bytes
 }
 
 /// An image that does not come.
@@ -163,10 +195,10 @@ pub enum SupplyError {
     #[error("verifying the image")]
     Chunk(#[from] ChunkError),
     /// Reading failed.
-    #[error("reading the image after {raw_bytes} bytes of its disk")]
+    #[error("reading the image at its byte {offset}")]
     Read {
-        /// How far it was good.
-        raw_bytes: u64,
+        /// Where: in a container's file, or on the disk of an image that is read from its beginning.
+        offset: u64,
         /// Why it went no further.
         source: std::io::Error,
     },

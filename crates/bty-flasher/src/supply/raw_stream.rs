@@ -4,11 +4,14 @@ use std::{io::Read, path::Path};
 
 use bty_image::{
     container::{CHUNK_BYTES, chunk_value},
+    is_zero,
     source::{self, Source},
 };
-use bty_types::ImageId;
 
-use super::{Payload, Piece, Supply, SupplyError, holes::MAX_HOLE_BYTES};
+use super::{Payload, Piece, Stream, SupplyError};
+
+/// The most that is one hole, so that progress shows and a cancel is heard.
+const MAX_HOLE_BYTES: u64 = 64 << 20;
 
 /// Chunks of a stream of raw bytes.
 #[derive(Debug)]
@@ -33,14 +36,19 @@ impl RawStream {
         Ok(stream)
     }
 
+    /// The image's first bytes, before any was taken.
+    pub fn head(&self) -> &[u8] {
+        self.ahead.as_deref().unwrap_or_default()
+    }
+
     fn read(&mut self) -> Result<Option<Vec<u8>>, SupplyError> {
         let Some(source) = &mut self.source else { return Ok(None) };
         let mut bytes = Vec::with_capacity(usize::try_from(CHUNK_BYTES).unwrap_or_default());
-        let raw_bytes = self.offset;
+        let offset = self.offset;
         source
             .take(CHUNK_BYTES.into())
             .read_to_end(&mut bytes)
-            .map_err(|source| SupplyError::Read { raw_bytes, source })?;
+            .map_err(|source| SupplyError::Read { offset, source })?;
         if !bytes.is_empty() {
             return Ok(Some(bytes));
         }
@@ -66,22 +74,13 @@ fn size(bytes: &[u8]) -> u64 {
     u64::try_from(bytes.len()).unwrap_or(u64::MAX)
 }
 
-fn is_zero(bytes: &[u8]) -> bool {
-    let (words, tail) = bytes.as_chunks::<16>();
-    words.iter().all(|word| u128::from_ne_bytes(*word) == 0) && tail.iter().all(|&byte| byte == 0)
-}
-
-impl Supply for RawStream {
+impl Stream for RawStream {
     fn chunk_bytes(&self) -> u32 {
         CHUNK_BYTES
     }
 
     fn raw_bytes(&self) -> Option<u64> {
         self.raw_bytes
-    }
-
-    fn id(&self) -> Option<ImageId> {
-        None
     }
 
     fn next_piece(&mut self) -> Result<Option<Piece>, SupplyError> {

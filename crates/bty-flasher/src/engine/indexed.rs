@@ -1,0 +1,231 @@
+//! An image whose chunks can be had in any order: only what the disk does not hold is fetched and written.
+
+use std::{sync::Mutex, time::Instant};
+
+use bty_image::container::{Chunk, ChunkDecoder, ChunkError, Index, MAX_CHUNK_BYTES};
+use bty_sys::AlignedBuf;
+
+use super::{
+    FlashError,
+    choice::{Choice, Compare},
+    held::Held,
+    spans::{DATA_BYTES, Span, Spans},
+    work::{Counts, State, Work, lock},
+};
+use crate::supply::{Container, Frames};
+
+/// Chunks that are looked at before the work begins, to learn how much of the disk is right already.
+const SAMPLES: u64 = 16;
+/// How often a chunk that came wrong is fetched again.
+const REFETCHES: u32 = 3;
+
+/// Writes what the disk lacks, but for what makes it bootable: that is given back, and a word on the comparing.
+pub(super) fn write_all(
+    container: &dyn Container,
+    work: &Work<'_>,
+) -> Result<(Vec<Held>, String), FlashError> {
+    let index = container.index();
+    work.mark(0, index.len(), State::Unknown);
+    let held = hold(container, work)?;
+    let right = if work.options.compare == Compare::Auto { sample(index, work) } else { 0.0 };
+    let choice = Mutex::new(Choice::new(work.options.compare, work.options.readback, right));
+    let lanes = container.lanes(work.options.processors);
+    let data = Mutex::new(Spans::data(index, work.edges));
+    work.on_lanes(lanes, || {
+        let mut lane = Lane::new(container, work, &choice)?;
+        while let Some(span) = next(&data, work) {
+            lane.data(span)?;
+        }
+        Ok(())
+    })?;
+    let holes = Mutex::new(Spans::holes(index, work.edges));
+    let zeros = (!container.is_pinned())
+        .then(|| vec![0; usize::try_from(index.chunk_bytes()).unwrap_or_default()]);
+    work.on_lanes(work.options.processors, || {
+        let mut buffer = AlignedBuf::new(usize::try_from(DATA_BYTES).unwrap_or_default());
+        while let Some(span) = next(&holes, work) {
+            if let Some(zeros) = &zeros {
+                let wanted = |number| index.chunk(number).map(|chunk| chunk.value);
+                Work::verify_hole(span, index.len() == 1, wanted, zeros)?;
+            }
+            work.hole(span, &mut buffer)?;
+        }
+        Ok(())
+    })?;
+    let said = lock(&choice).to_string();
+    Ok((held, said))
+}
+
+fn next(spans: &Mutex<Spans<'_>>, work: &Work<'_>) -> Option<Span> {
+    if work.is_over() { None } else { lock(spans).next() }
+}
+
+/// The data at the disk's edges: from the disk where it is right, else from the image.
+fn hold(container: &dyn Container, work: &Work<'_>) -> Result<Vec<Held>, FlashError> {
+    let index = container.index();
+    let mut frames = container.frames()?;
+    let mut decoder = ChunkDecoder::new().map_err(FlashError::Decoder)?;
+    let mut held = Vec::new();
+    for chunk in work.edges.chunks(index) {
+        let padded = work.padded(chunk.raw_bytes.into());
+        let mut bytes = AlignedBuf::new(usize::try_from(padded).unwrap_or_default());
+        let is_right =
+            work.options.compare != Compare::Off && Held::is_right(work, &chunk, &mut bytes);
+        if !is_right {
+            bytes.fill(0);
+            let mut frame = vec![0; usize::try_from(chunk.frame_bytes).unwrap_or_default()];
+            frames.read(chunk.frame_offset, &mut frame)?;
+            decode(&mut decoder, &mut *frames, work, &chunk, &mut frame, &mut bytes)?;
+        }
+        held.push(Held { number: chunk.number, raw_offset: chunk.raw_offset, bytes, is_right });
+        work.meter.advance(chunk.raw_bytes.into());
+    }
+    Ok(held)
+}
+
+/// The share of some chunks, spread over the disk, that is right.
+fn sample(index: &Index, work: &Work<'_>) -> f64 {
+    let data = index.chunks().filter(|chunk| !chunk.is_hole).count();
+    let every = data.div_ceil(usize::try_from(SAMPLES).unwrap_or(1)).max(1);
+    let mut buffer = AlignedBuf::new(usize::try_from(MAX_CHUNK_BYTES).unwrap_or_default());
+    let (mut right, mut looked) = (0_u32, 0_u32);
+    for chunk in index.chunks().filter(|chunk| !chunk.is_hole).skip(every / 2).step_by(every) {
+        looked += 1;
+        right += u32::from(Held::is_right(work, &chunk, &mut buffer));
+    }
+    f64::from(right) / f64::from(looked.max(1))
+}
+
+/// Decompresses and verifies a chunk; one that is wrong is fetched again, so often.
+fn decode(
+    decoder: &mut ChunkDecoder,
+    frames: &mut dyn Frames,
+    work: &Work<'_>,
+    chunk: &Chunk,
+    frame: &mut [u8],
+    room: &mut [u8],
+) -> Result<(), FlashError> {
+    let mut wrong: Option<ChunkError> = None;
+    for attempt in 0..=REFETCHES {
+        if attempt > 0 {
+            Counts::add(&work.counts.refetched, 1);
+            frames.distrust();
+            frames.read(chunk.frame_offset, frame)?;
+        }
+        match decoder.decode(chunk, frame, room) {
+            Ok(_) => return Ok(()),
+            Err(problem) => wrong = Some(problem),
+        }
+    }
+    Err(wrong.map_or(FlashError::Incomplete, FlashError::Chunk))
+}
+
+/// What one worker has.
+struct Lane<'a> {
+    index: &'a Index,
+    work: &'a Work<'a>,
+    choice: &'a Mutex<Choice>,
+    frames: Box<dyn Frames + 'a>,
+    decoder: ChunkDecoder,
+    /// A span of the disk.
+    buffer: AlignedBuf,
+    /// Frames as they came.
+    fetched: Vec<u8>,
+}
+
+impl<'a> Lane<'a> {
+    fn new(
+        container: &'a dyn Container,
+        work: &'a Work<'a>,
+        choice: &'a Mutex<Choice>,
+    ) -> Result<Self, FlashError> {
+        Ok(Self {
+            index: container.index(),
+            work,
+            choice,
+            frames: container.frames()?,
+            decoder: ChunkDecoder::new().map_err(FlashError::Decoder)?,
+            buffer: AlignedBuf::new(usize::try_from(DATA_BYTES).unwrap_or_default()),
+            fetched: Vec::new(),
+        })
+    }
+
+    fn data(&mut self, span: Span) -> Result<(), FlashError> {
+        let numbers = span.first..span.first + span.chunks;
+        let mut chunks: Vec<Chunk> =
+            numbers.filter_map(|number| self.index.chunk(number)).collect();
+        if lock(self.choice).next() {
+            let began = Instant::now();
+            let before = span.raw_bytes;
+            chunks = self.compare(span, chunks);
+            let wrong: u64 = chunks.iter().map(|chunk| u64::from(chunk.raw_bytes)).sum();
+            let right = before - wrong;
+            Counts::add(&self.work.counts.right, right);
+            lock(self.choice).compared(before, right, began.elapsed());
+            self.work.meter.advance(right);
+        }
+        for run in chunks.chunk_by(|one, next| one.number + 1 == next.number) {
+            let began = Instant::now();
+            let bytes = self.write(span, run)?;
+            lock(self.choice).wrote(bytes, began.elapsed());
+            self.work.meter.advance(bytes);
+        }
+        Ok(())
+    }
+
+    /// The chunks that the disk does not hold.
+    fn compare(&mut self, span: Span, mut chunks: Vec<Chunk>) -> Vec<Chunk> {
+        let size = usize::try_from(self.work.padded(span.raw_bytes)).unwrap_or_default();
+        let Some(room) = self.buffer.get_mut(..size) else { return chunks };
+        if !self.work.look(room, span.raw_offset) {
+            return chunks;
+        }
+        chunks.retain(|chunk| {
+            let is_right = part(room, span, chunk).is_some_and(|raw| chunk.verify(raw).is_ok());
+            if is_right {
+                self.work.mark(chunk.number, 1, State::Right);
+            }
+            !is_right
+        });
+        chunks
+    }
+
+    /// Fetches, verifies and writes chunks that follow each other.
+    fn write(&mut self, span: Span, run: &[Chunk]) -> Result<u64, FlashError> {
+        let (Some(first), Some(last)) = (run.first(), run.last()) else { return Ok(0) };
+        let end = last.frame_offset + u64::from(last.frame_bytes);
+        let size = usize::try_from(end - first.frame_offset).unwrap_or_default();
+        self.fetched.resize(size, 0);
+        self.frames.read(first.frame_offset, &mut self.fetched)?;
+        for chunk in run {
+            let at = usize::try_from(chunk.frame_offset - first.frame_offset).unwrap_or(size);
+            let frame_bytes = usize::try_from(chunk.frame_bytes).unwrap_or_default();
+            let frame = self.fetched.get_mut(at..at + frame_bytes).ok_or(FlashError::Incomplete)?;
+            let room = part_mut(&mut self.buffer, span, chunk).ok_or(FlashError::Incomplete)?;
+            decode(&mut self.decoder, &mut *self.frames, self.work, chunk, frame, room)?;
+        }
+        let from = usize::try_from(first.raw_offset - span.raw_offset).unwrap_or_default();
+        let raw_bytes = last.raw_offset + u64::from(last.raw_bytes) - first.raw_offset;
+        let raw_end = from + usize::try_from(raw_bytes).unwrap_or_default();
+        let padded_end = from + usize::try_from(self.work.padded(raw_bytes)).unwrap_or_default();
+        self.buffer.get_mut(raw_end..padded_end).unwrap_or_default().fill(0);
+        let bytes = self.buffer.get(from..padded_end).ok_or(FlashError::Incomplete)?;
+        self.work.write(bytes, first.raw_offset)?;
+        self.work.mark(first.number, run.len() as u64, State::Written);
+        Ok(raw_bytes)
+    }
+}
+
+/// Where a chunk of a span is in its buffer.
+fn place(span: Span, chunk: &Chunk) -> Option<std::ops::Range<usize>> {
+    let start = usize::try_from(chunk.raw_offset.checked_sub(span.raw_offset)?).ok()?;
+    Some(start..start.checked_add(usize::try_from(chunk.raw_bytes).ok()?)?)
+}
+
+fn part<'b>(buffer: &'b [u8], span: Span, chunk: &Chunk) -> Option<&'b [u8]> {
+    buffer.get(place(span, chunk)?)
+}
+
+fn part_mut<'b>(buffer: &'b mut [u8], span: Span, chunk: &Chunk) -> Option<&'b mut [u8]> {
+    buffer.get_mut(place(span, chunk)?)
+}

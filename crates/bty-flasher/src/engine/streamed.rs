@@ -1,0 +1,194 @@
+//! An image that comes once, from its beginning to its end: one thread takes pieces from it, workers compare and write them.
+
+use std::{
+    sync::{Arc, Mutex, mpsc},
+    thread,
+    time::Instant,
+};
+
+use bty_image::container::{MAX_CHUNK_BYTES, Proof, chunk_value};
+use bty_sys::AlignedBuf;
+use bty_types::ImageId;
+
+use super::{
+    FlashError,
+    choice::{Choice, Compare},
+    held::{Held, Shape},
+    spans::{DATA_BYTES, Span},
+    work::{Counts, State, Work, lock},
+};
+use crate::supply::{Payload, Piece, Stream};
+
+/// What came.
+pub(super) struct Came {
+    /// The value of each chunk, by number.
+    pub(super) values: Vec<Option<[u8; 32]>>,
+    pub(super) shape: Shape,
+    /// What makes the disk bootable.
+    pub(super) held: Vec<Held>,
+    /// A word on the comparing.
+    pub(super) choice: String,
+}
+
+impl Came {
+    /// The id of the image; `None` where a chunk is missing.
+    pub(super) fn id(&self) -> Option<ImageId> {
+        let mut proof = Proof::new(self.shape.chunks());
+        for (number, value) in (0..).zip(&self.values) {
+            if let Some(value) = value {
+                proof.add(number, *value);
+            }
+        }
+        proof.id()
+    }
+}
+
+/// Where workers take pieces from. Theirs alone: when the last of them ends, however it ends, the feeder's send fails instead of
+/// waiting for ever.
+type Queue = Arc<Mutex<mpsc::Receiver<Piece>>>;
+
+/// What the workers share.
+struct Shop<'a> {
+    work: &'a Work<'a>,
+    choice: Mutex<Choice>,
+    values: Mutex<Vec<Option<[u8; 32]>>>,
+    held: Mutex<Vec<Held>>,
+}
+
+/// Writes what the disk lacks, but for what makes it bootable.
+pub(super) fn write_all(stream: &mut dyn Stream, work: &Work<'_>) -> Result<Came, FlashError> {
+    let chunk_bytes = u64::from(stream.chunk_bytes());
+    let workers = work.options.processors + 1;
+    let (to_workers, pieces) = mpsc::sync_channel(workers);
+    let shop = Shop {
+        work,
+        // Nothing can be looked at beforehand: half is a guess that the first spans correct.
+        choice: Mutex::new(Choice::new(work.options.compare, work.options.readback, 0.5)),
+        values: Mutex::default(),
+        held: Mutex::default(),
+    };
+    let fed = thread::scope(|scope| {
+        let (shop, queue) = (&shop, Arc::new(Mutex::new(pieces)));
+        for _ in 0..workers {
+            let queue = Arc::clone(&queue);
+            scope.spawn(move || {
+                shop.work_until_done(&queue).unwrap_or_else(|problem| shop.work.fail(problem));
+            });
+        }
+        drop(queue);
+        let fed = feed(stream, &to_workers, work);
+        // The workers end when there is nothing more to take.
+        drop(to_workers);
+        fed
+    });
+    // A worker's failure makes the feeder end; so it came first.
+    work.outcome()?;
+    let choice = lock(&shop.choice).to_string();
+    let shape = Shape { raw_bytes: fed?, chunk_bytes };
+    let (values, held) =
+        (std::mem::take(&mut *lock(&shop.values)), std::mem::take(&mut *lock(&shop.held)));
+    Ok(Came { values, shape, held, choice })
+}
+
+/// Takes pieces from the stream to the workers, and gives the size of the disk.
+fn feed(
+    stream: &mut dyn Stream,
+    workers: &mpsc::SyncSender<Piece>,
+    work: &Work<'_>,
+) -> Result<u64, FlashError> {
+    let room = work.target.size_bytes();
+    let mut raw_bytes = 0;
+    while let Some(piece) = stream.next_piece()? {
+        raw_bytes = piece.raw_offset + piece.raw_bytes;
+        if raw_bytes > room {
+            return Err(FlashError::Overflow { has: room, blanked: work.is_blanked() });
+        }
+        if work.is_over() || workers.send(piece).is_err() {
+            break;
+        }
+    }
+    Ok(raw_bytes)
+}
+
+impl Shop<'_> {
+    fn work_until_done(&self, queue: &Queue) -> Result<(), FlashError> {
+        let size = DATA_BYTES.max(MAX_CHUNK_BYTES.into());
+        let mut buffer = AlignedBuf::new(usize::try_from(size).unwrap_or_default());
+        loop {
+            let piece = lock(queue).recv();
+            let Ok(piece) = piece else { return Ok(()) };
+            if self.work.is_over() {
+                return Ok(());
+            }
+            let Piece { number, raw_offset, raw_bytes, is_whole_disk, payload } = piece;
+            match payload {
+                Payload::Raw(raw) => {
+                    self.set(number, &[chunk_value(&raw, raw_offset, is_whole_disk)]);
+                    self.data(number, raw_offset, &raw, &mut buffer)?;
+                }
+                Payload::Hole(values) => {
+                    self.set(number, &values);
+                    let chunks = values.len() as u64;
+                    let span = Span { first: number, chunks, raw_offset, raw_bytes };
+                    self.work.hole(span, &mut buffer)?;
+                }
+            }
+        }
+    }
+
+    fn set(&self, first: u64, new: &[[u8; 32]]) {
+        let Ok(first) = usize::try_from(first) else { return };
+        let mut values = lock(&self.values);
+        let end = first + new.len();
+        if values.len() < end {
+            values.resize(end, None);
+        }
+        for (slot, value) in values.get_mut(first..end).unwrap_or_default().iter_mut().zip(new) {
+            *slot = Some(*value);
+        }
+    }
+
+    fn data(
+        &self,
+        number: u64,
+        raw_offset: u64,
+        raw: &[u8],
+        buffer: &mut AlignedBuf,
+    ) -> Result<(), FlashError> {
+        let raw_bytes = raw.len() as u64;
+        let padded = usize::try_from(self.work.padded(raw_bytes)).unwrap_or_default();
+        let room = buffer.get_mut(..padded).ok_or(FlashError::Incomplete)?;
+        let at_edge = self.work.edges.touch(raw_offset, raw_bytes);
+        let compares = match self.work.options.compare {
+            Compare::Off => false,
+            _ => at_edge || lock(&self.choice).next(),
+        };
+        let began = Instant::now();
+        let is_right =
+            compares && self.work.look(room, raw_offset) && room.get(..raw.len()) == Some(raw);
+        if at_edge {
+            let mut bytes = AlignedBuf::new(padded);
+            bytes.get_mut(..raw.len()).ok_or(FlashError::Incomplete)?.copy_from_slice(raw);
+            lock(&self.held).push(Held { number, raw_offset, bytes, is_right });
+        } else {
+            if compares {
+                let right = if is_right { raw_bytes } else { 0 };
+                lock(&self.choice).compared(raw_bytes, right, began.elapsed());
+            }
+            if is_right {
+                Counts::add(&self.work.counts.right, raw_bytes);
+                self.work.mark(number, 1, State::Right);
+            } else {
+                let began = Instant::now();
+                let (start, padding) = room.split_at_mut(raw.len());
+                start.copy_from_slice(raw);
+                padding.fill(0);
+                self.work.write(room, raw_offset)?;
+                self.work.mark(number, 1, State::Written);
+                lock(&self.choice).wrote(raw_bytes, began.elapsed());
+            }
+        }
+        self.work.meter.advance(raw_bytes);
+        Ok(())
+    }
+}
