@@ -4,8 +4,9 @@ use std::{fs, path::Path, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use bty_testkit::{
-    Dnsmasq, Firmware, Host, Lan, Program,
+    Dnsmasq, Firmware, Lan, Program,
     appliance::{Appliance, DhcpMode, text},
+    child::copied,
     daemon::{self, Daemon, DaemonSpec, write_config},
     wait,
 };
@@ -20,24 +21,27 @@ const STRANGER_FILE: &str = "elsewhere.efi";
 const LIKE_FIRMWARE: &str = "option arch code 93 = unsigned integer 16;\nsend arch 7;\n\
     send vendor-class-identifier \"PXEClient:Arch:00007:UNDI:003000\";\n";
 
-/// The card of a host.
-fn card(host: &Host) -> Result<String> {
-    let shown = host.namespace.ip(&["-o", "link", "show", "dev", "eth0"])?;
-    let mut words = shown.split_whitespace().skip_while(|word| *word != "link/ether");
-    words.nth(1).map(str::to_owned).context("no MAC address")
-}
-
 /// What `btyctl dhcp servers` says of a server: whether it gives addresses and says where to boot from, and its card.
 fn server(appliance: &Appliance, address: &str) -> Result<Option<(bool, bool, String)>> {
+    Ok(shown(appliance, address)?.map(|one| {
+        let is = |key: &str| one.get(key).and_then(Value::as_bool).unwrap_or_default();
+        (is("leases"), is("boots"), text(&one, "/mac").unwrap_or_default())
+    }))
+}
+
+/// How often it was heard.
+fn messages(appliance: &Appliance, address: &str) -> Result<u64> {
+    let shown = shown(appliance, address)?.with_context(|| format!("{address} is not known"))?;
+    shown.pointer("/messages").and_then(Value::as_u64).context("no count")
+}
+
+/// All that is said of it.
+fn shown(appliance: &Appliance, address: &str) -> Result<Option<Value>> {
     let shown = appliance.btyctl(&["dhcp", "servers"])?;
     let listening = shown.pointer("/listening").and_then(Value::as_bool);
     ensure!(listening == Some(true), "nobody listens: {shown}");
     let servers = shown.pointer("/servers").and_then(Value::as_array).cloned().unwrap_or_default();
-    let found = servers.iter().find(|one| text(one, "/address").is_ok_and(|at| at == address));
-    Ok(found.map(|one| {
-        let is = |key: &str| one.get(key).and_then(Value::as_bool).unwrap_or_default();
-        (is("leases"), is("boots"), text(one, "/mac").unwrap_or_default())
-    }))
+    Ok(servers.into_iter().find(|one| text(one, "/address").is_ok_and(|at| at == address)))
 }
 
 /// Waits until a server is known as this, and is named in the log and among the events.
@@ -55,8 +59,7 @@ fn wait_until_named(
     });
     waited.with_context(|| format!("it is {seen:?}"))?;
     let named = format!("another DHCP server, {address} ({}), {words}", want.2);
-    let log = appliance.daemon("bty-dhcp")?.log()?;
-    ensure!(log.contains(&named), "the log lacks {named:?}");
+    wait_for_log(appliance, &named)?;
     wait::until_true(&format!("an event that says: {named}"), SOON, || {
         let events = appliance.btyctl(&["event", "list", "--kind", "network"])?;
         let events = events.pointer("/events").and_then(Value::as_array).cloned();
@@ -65,21 +68,29 @@ fn wait_until_named(
     })
 }
 
+fn wait_for_log(appliance: &mut Appliance, words: &str) -> Result<()> {
+    wait::until_true(&format!("a line of bty-dhcp's log that says: {words}"), SOON, || {
+        Ok(appliance.daemon("bty-dhcp")?.log()?.contains(words))
+    })
+}
+
 /// Asks once as firmware does, on a host of its own, and takes nothing.
 fn ask_like_firmware(appliance: &mut Appliance) -> Result<()> {
     let folder = appliance.folder().to_owned();
     let host = appliance.lan().add_host("firmware", "10.77.0.20/24")?;
     host.namespace.ip(&["-4", "addr", "flush", "dev", "eth0"])?;
+    let mac = host.mac()?;
     let path = |name: &str| folder.join(name).display().to_string();
     fs::write(folder.join("firmware.conf"), format!("{LIKE_FIRMWARE}timeout 5;\n"))?;
     fs::write(folder.join("firmware.leases"), "")?;
-    let client = host.program("dhclient").args(["-d", "-1", "-4", "-sf", "/bin/true"]);
+    let client =
+        host.program(copied("dhclient", &folder)?).args(["-d", "-1", "-4", "-sf", "/bin/true"]);
     let (configuration, leases, pid) =
         (path("firmware.conf"), path("firmware.leases"), path("firmware.pid"));
     let client = client.args(["-cf", &configuration, "-lf", &leases, "-pf", &pid, "eth0"]);
     let _client = client.spawn(&folder.join("firmware.log"))?;
     wait::until_true("an offer to firmware", SOON, || {
-        let log = appliance.btyctl(&["dhcp", "log"])?.to_string();
+        let log = appliance.btyctl(&["dhcp", "log", "--mac", &mac])?.to_string();
         Ok(log.contains("firmware-pxe"))
     })
 }
@@ -127,14 +138,12 @@ fn a_rogue_server_is_named_before_any_client_asks() -> Result<()> {
     with_logs(appliance(DhcpMode::Proxy)?, |appliance| {
         let folder = appliance.folder().join("rogue");
         let rogue = appliance.lan().add_host("rogue", &format!("{STRANGER}/24"))?;
-        let mac = card(&rogue)?;
+        let mac = rogue.mac()?;
         let _running = Dnsmasq::start(&rogue, &folder, "10.77.0.220", "10.77.0.229")?;
         appliance.kill_and_restart("bty-dhcp")?;
         wait_until_named(appliance, STRANGER, (true, false, &mac), "gives addresses on eth0")?;
-        // Which of the two is the stranger is for a person to say, who is told of both.
-        let log = appliance.daemon("bty-dhcp")?.log()?;
-        ensure!(log.contains("is one of them a stranger?"), "no word of the other");
-        Ok(())
+        // Which of the two is the stranger is for a person to say, who is told of both when the second is heard.
+        wait_for_log(appliance, "is one of them a stranger?")
     })
 }
 
@@ -143,12 +152,16 @@ fn a_second_proxy_is_named_with_its_boot_file() -> Result<()> {
     with_logs(appliance(DhcpMode::Proxy)?, |appliance| {
         let folder = appliance.folder().join("proxy");
         let proxy = appliance.lan().add_host("proxy", &format!("{STRANGER}/24"))?;
-        let mac = card(&proxy)?;
+        let mac = proxy.mac()?;
         let _running = Dnsmasq::start_proxy(&proxy, &folder, STRANGER_FILE)?;
         ask_like_firmware(appliance)?;
         wait_until_named(appliance, STRANGER, (false, true, &mac), "says where to boot from")?;
         // Firmware asks again and again: it is said once.
+        let heard = messages(appliance, STRANGER)?;
         ask_like_firmware(appliance)?;
+        wait::until_true("the second proxy to be heard again", SOON, || {
+            Ok(messages(appliance, STRANGER)? > heard)
+        })?;
         let log = appliance.daemon("bty-dhcp")?.log()?;
         let said = log.matches(&format!("another DHCP server, {STRANGER}")).count();
         ensure!(said == 1, "{said} lines of one server");

@@ -6,12 +6,12 @@ use anyhow::{Context, Result, ensure};
 use bty_testkit::{
     Firmware,
     appliance::{Appliance, ApplianceSpec, DhcpMode},
-    daemon, osimage, wait,
+    daemon,
+    osimage::{self, GRUB_BANNER},
+    wait,
 };
 use bty_tests::{STEP, assigned_machine, ensure_runs, live, wait_until_flashed, with_logs};
 
-/// What GRUB's rescue disk prints when it starts.
-const GRUB: &str = "GRUB loading";
 const STATE_BYTES: u64 = 96 << 20;
 
 #[test]
@@ -30,7 +30,7 @@ fn a_machine_waits_while_the_record_has_no_room() -> Result<()> {
         ensure_runs(appliance, &mac, 0)?;
         appliance.state_disk().context("no disk of its own")?.make_room()?;
         wait_until_flashed(appliance, &mac, 1, &id)?;
-        machine.wait_for(GRUB, STEP)?;
+        machine.wait_for(GRUB_BANNER, STEP)?;
         ensure_runs(appliance, &mac, 1)?;
         // What was seen while nothing could be written was kept by those who saw it.
         wait::until_true("the contacts to be told", Duration::from_secs(30), || {

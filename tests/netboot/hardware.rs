@@ -7,15 +7,13 @@ use anyhow::{Context, Result};
 use bty_testkit::{
     DiskBus, Firmware, NicModel,
     appliance::DhcpMode,
-    osimage::{self, IPXE_X64_BANNER},
+    osimage::{self, GRUB_BANNER, IPXE_X64_BANNER},
 };
 use bty_tests::{
     STEP, appliance, assigned_machine, ensure_holds, ensure_runs, live, wait_until_flashed,
     with_logs,
 };
 
-/// What GRUB's rescue disk prints when it starts.
-const GRUB: &str = "GRUB loading";
 const DISK_BYTES: u64 = 64 << 20;
 
 /// Flashes an empty disk on this bus through this card, compares it, and boots it. Sectors of 512 bytes are a BIOS machine's, those
@@ -23,7 +21,7 @@ const DISK_BYTES: u64 = 64 << 20;
 fn is_flashed_and_boots(model: NicModel, bus: DiskBus, sector_bytes: u32) -> Result<()> {
     with_logs(appliance(DhcpMode::Full)?, |appliance| {
         let (image, firmware, banner) = if sector_bytes == 512 {
-            (osimage::grub_rescue()?, Firmware::Bios, GRUB)
+            (osimage::grub_rescue()?, Firmware::Bios, GRUB_BANNER)
         } else {
             let image = osimage::ipxe_x64(
                 &live()?.join("boot/x64/ipxe.efi"),

@@ -74,7 +74,7 @@ fn is_flashed_behind_a_port_that_is_silent_at(stages: &[&str]) -> Result<()> {
 }
 
 #[test]
-fn a_switch_with_spanning_tree_costs_45_seconds_at_each_link() -> Result<()> {
+fn a_switch_with_spanning_tree_may_silence_a_port_at_each_link() -> Result<()> {
     is_flashed_behind_a_port_that_is_silent_at(&["live system, kernel"])
 }
 
@@ -85,7 +85,7 @@ fn spanning_tree_may_silence_ipxe_too() -> Result<()> {
 }
 
 #[test]
-fn a_network_that_loses_one_packet_in_a_hundred_is_hardly_noticed() -> Result<()> {
+fn a_machine_is_flashed_where_one_packet_in_a_hundred_is_lost() -> Result<()> {
     with_logs(appliance(DhcpMode::Proxy)?, |appliance| {
         let (mut machine, mac, id, port) = small_machine(appliance)?;
         appliance.lan().set_loss(&port, 1)?;

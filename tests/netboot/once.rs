@@ -4,15 +4,12 @@ use anyhow::{Result, ensure};
 use bty_testkit::{
     DiskBus, Firmware, Machine,
     appliance::{Appliance, DhcpMode, wait_for_login},
-    osimage::{self, debian_banner},
+    osimage::{self, GRUB_BANNER, debian_banner},
 };
 use bty_tests::{
     CYCLE, DISK_BYTES, STEP, appliance, assigned_machine, ensure_runs, import_debian,
     wait_until_flashed, with_logs,
 };
-
-/// What GRUB's rescue disk prints when it starts.
-const GRUB: &str = "GRUB loading";
 
 /// Waits for the Debian of this variant, booted from the disk.
 fn wait_for_debian(machine: &mut Machine, variant: &str) -> Result<()> {
@@ -73,7 +70,7 @@ fn wait_for_grub(
     mac: &str,
     runs: usize,
 ) -> Result<()> {
-    machine.wait_for(GRUB, STEP)?;
+    machine.wait_for(GRUB_BANNER, STEP)?;
     ensure_runs(appliance, mac, runs)
 }
 

@@ -3,34 +3,23 @@
 use std::{
     fs::{self, File},
     os::unix::fs::FileExt,
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use anyhow::{Context, Result, ensure};
 use bty_testkit::{
     Firmware, Machine,
     appliance::{Appliance, DhcpMode, text},
-    osimage,
+    osimage::{self, GRUB_BANNER},
 };
 use bty_tests::{
-    STEP, appliance, assigned_machine, content, ensure_holds, ensure_runs, wait_until_flashed,
-    with_logs,
+    CYCLE, STEP, appliance, assigned_machine, ensure_holds, ensure_runs, slow_image,
+    wait_until_flashed, with_logs,
 };
 
-/// What GRUB's rescue disk prints when it starts.
-const GRUB: &str = "GRUB loading";
 const DISK_BYTES: u64 = 64 << 20;
 /// Room for a GPT with sectors of 512 bytes, at either end.
 const TABLE_BYTES: usize = 34 * 512;
-
-/// GRUB's rescue disk, and behind it so much that no compression makes smaller that writing it takes seconds.
-fn slow_image(folder: &Path) -> Result<PathBuf> {
-    let mut image = fs::read(osimage::grub_rescue()?).context("reading GRUB's rescue disk")?;
-    image.extend(content(48 << 20));
-    let path = folder.join("slow.raw");
-    fs::write(&path, image).context("writing the image")?;
-    Ok(path)
-}
 
 /// A disk that something else is on, which boots.
 struct Target {
@@ -90,7 +79,7 @@ fn is_flashed_after_it_was_killed_at(stages: &[&str]) -> Result<()> {
             target.ensure_whole_or_blank().with_context(|| format!("killed at {stage:?}"))?;
         }
         machine.power_on()?;
-        machine.wait_for(GRUB, STEP)?;
+        machine.wait_for(GRUB_BANNER, CYCLE)?;
         let runs = appliance.runs(&mac)?;
         wait_until_flashed(appliance, &mac, runs.len(), &id)?;
         ensure_holds(&target.file, &target.image)?;
@@ -100,7 +89,7 @@ fn is_flashed_after_it_was_killed_at(stages: &[&str]) -> Result<()> {
             ensure!(text(run, "/failure/reason")? == "RESTARTED", "{run:#}");
         }
         machine.power_cycle()?;
-        machine.wait_for(GRUB, STEP)?;
+        machine.wait_for(GRUB_BANNER, CYCLE)?;
         ensure_runs(appliance, &mac, runs.len())
     })
 }
@@ -140,7 +129,7 @@ fn killed_again_and_again_it_waits_and_says_why() -> Result<()> {
         ensure!(explained.contains("failed 3 times"), "{explained}");
         // A person who has looked lets it try again, and it need not even be switched off.
         appliance.btyctl(&["machine", "set", &mac, "--rearm"])?;
-        machine.wait_for(GRUB, STEP)?;
+        machine.wait_for(GRUB_BANNER, CYCLE)?;
         ensure_holds(&target.file, &target.image)
     })
 }

@@ -6,13 +6,11 @@ use anyhow::{Context, Result, ensure};
 use bty_testkit::{
     Firmware, Machine,
     appliance::{Appliance, DhcpMode, text},
-    osimage,
+    osimage::{self, GRUB_BANNER},
 };
 use bty_tests::{STEP, appliance, assigned_machine, ensure_runs, wait_until_flashed, with_logs};
 use serde_json::Value;
 
-/// What GRUB's rescue disk prints when it starts.
-const GRUB: &str = "GRUB loading";
 /// How long it is away: the agent tries again and again.
 #[cfg(feature = "full")]
 const AWAY: Duration = Duration::from_mins(4);
@@ -46,19 +44,19 @@ fn machines_boot_and_wait_while_the_registry_is_away() -> Result<()> {
         let (mut fresh, fresh_mac) = small_machine(appliance, "fresh")?;
         flashed.power_on()?;
         wait_until_flashed(appliance, &flashed_mac, 1, &id)?;
-        flashed.wait_for(GRUB, STEP)?;
+        flashed.wait_for(GRUB_BANNER, STEP)?;
         let (_, newest) = events(appliance, &flashed_mac, "")?;
 
         appliance.stop_daemon("bty-registry")?;
         flashed.power_cycle()?;
         fresh.power_on()?;
-        flashed.wait_for(GRUB, STEP)?;
+        flashed.wait_for(GRUB_BANNER, STEP)?;
         fresh.wait_for("checking in: .*; trying again", STEP)?;
         thread::sleep(AWAY);
         appliance.start_daemon("bty-registry")?;
 
         wait_until_flashed(appliance, &fresh_mac, 1, &id)?;
-        fresh.wait_for(GRUB, STEP)?;
+        fresh.wait_for(GRUB_BANNER, STEP)?;
         ensure_runs(appliance, &fresh_mac, 1)?;
         ensure_runs(appliance, &flashed_mac, 1)?;
         let (kinds, _) = events(appliance, &flashed_mac, &newest)?;

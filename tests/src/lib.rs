@@ -107,6 +107,15 @@ pub fn with_logs(
     })
 }
 
+/// GRUB's rescue disk, and behind it so much that no compression makes smaller that writing it takes seconds; written to `folder`.
+pub fn slow_image(folder: &Path) -> Result<PathBuf> {
+    let mut image = fs::read(osimage::grub_rescue()?).context("reading GRUB's rescue disk")?;
+    image.extend(content(48 << 20));
+    let path = folder.join("slow.raw");
+    fs::write(&path, image).context("writing the image")?;
+    Ok(path)
+}
+
 /// Bytes of which no two blocks are alike.
 pub fn content(size: usize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(size + 8);

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs::{self, File},
+    fs::File,
     net::{Ipv4Addr, SocketAddrV4, UdpSocket},
     path::Path,
     thread,
@@ -191,12 +191,6 @@ fn until_done(socket: &UdpSocket, machines: &mut [Machine], is_full: bool) -> Re
     Ok(())
 }
 
-fn peak_kib(pid: u32) -> Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no peak")?;
-    line.trim().trim_end_matches(" kB").parse().context("reading the peak")
-}
-
 /// bty-dhcp alone, and all machines of these kinds at it; with the figures.
 fn switch_on(
     folder: &Path,
@@ -222,7 +216,7 @@ fn switch_on(
         let want = machine.kind.boot_file();
         ensure!(machine.file == want, "{machine:?} is told {:?}, not {want:?}", machine.file);
     }
-    let peak = peak_kib(running.id())?;
+    let peak = running.peak_bytes()? / 1024;
     ensure!(peak <= PEAK_KIB, "{peak} KiB are over {PEAK_KIB}");
     let figures = format!("{} machines are done after {took:?}, with {peak} KiB", machines.len());
     Ok((running, machines, figures))

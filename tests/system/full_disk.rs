@@ -1,12 +1,13 @@
 //! The disk that holds database and images is full: what can't be kept is refused in words, what was kept stays, and when there is room
 //! all goes on.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use bty_testkit::{
     SmallDisk,
     appliance::{Appliance, ApplianceSpec, DAEMONS, DhcpMode},
+    wait,
 };
 use bty_tests::{content, live, with_logs};
 
@@ -36,9 +37,11 @@ fn ensure_kept(appliance: &Appliance) -> Result<()> {
     let images = appliance.btyctl(&["image", "list"])?.to_string();
     ensure!(images.contains("\"small") && !images.contains("large"), "{images}");
     let url = format!("http://10.77.0.1/boot/script?mac={}", MAC.replace(':', "-"));
-    let script = appliance.server().program("curl").args(["-sSf", &url]).run()?;
-    ensure!(script.contains("the policy is local"), "{script}");
-    Ok(())
+    // bty-httpd hears from the registry what the machine is to do.
+    wait::until_true("the boot script that the policy asks for", Duration::from_secs(10), || {
+        let script = appliance.server().program("curl").args(["-sSf", &url]).run()?;
+        Ok(script.contains("the policy is local"))
+    })
 }
 
 #[test]

@@ -1,27 +1,47 @@
 //! Installed as a package would be, and run by systemd: as its own users, behind its sockets, within its limits.
 
 use std::{
-    env, fs,
+    env,
+    fs::{self, File},
     os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
-use anyhow::{Context, Result, ensure};
-use bty_testkit::{child::Program, daemon, namespace::Lan, osimage, packages, wait};
+use anyhow::{Context, Result};
+use bty_testkit::{
+    Child, Program, daemon,
+    namespace::{Host, Lan},
+    osimage, packages, wait,
+};
 use tempfile::TempDir;
 
 /// What each check begins with; it runs in the container once everything has started, and ends it.
 const BEGINNING: &str = include_str!("installed/lib.sh");
 const UNIT: &str = "[Unit]\nAfter=multi-user.target bty.target\n[Service]\nType=simple\n\
                     ExecStart=/usr/bin/bty-check\nStandardOutput=file:/report\nStandardError=file:/report\n";
-/// How long systemd may take from its start to its end, in seconds.
-const CONTAINER_SECONDS: &str = "180";
-const CONTAINER: Duration = Duration::from_secs(200);
-/// Containers that nobody registers share one tree of control groups: where two run, one's systemd removes the group of a unit that
-/// the other's is about to start ("Failed to spawn executor: No such file or directory").
-static ONE_CONTAINER: Mutex<()> = Mutex::new(());
+/// How long systemd may take from its start to its end.
+const CONTAINER: Duration = Duration::from_mins(4);
+/// How long what was killed may take to be gone.
+const KILLED: Duration = Duration::from_secs(30);
+/// Locked while a container runs, by whichever tests of this machine. Containers that nobody registers share one tree of control
+/// groups: where two run, one's systemd removes the group of a unit that the other's is about to start ("Failed to spawn executor: No
+/// such file or directory").
+const ONE_CONTAINER: &str = "/run/bty-tests-container.lock";
+
+/// A container that runs. Dropping it ends everything in it, and waits for that.
+struct Container {
+    nspawn: Child,
+    host: Host,
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        // Where nspawn is killed, what runs in the container lives on. Where that is killed, nspawn ends.
+        let _ = self.host.namespace.end_processes();
+        let _ = self.nspawn.wait(KILLED);
+    }
+}
 
 /// A Debian with bty on it, and a check that runs when it has started.
 struct Installed {
@@ -72,31 +92,37 @@ impl Installed {
 
     /// Boots it, installs the programs once more where the check asks for it, and takes the check's word for how it went.
     fn check(&self) -> Result<()> {
+        let alone = File::create(ONE_CONTAINER).context("making the lock for containers")?;
+        alone.lock().context("waiting for other tests' containers")?;
+        // Sweeps what a killed test left, and so the container that had the lock before.
         let mut lan = Lan::new()?;
-        let host = lan.add_server()?;
+        let mut container = self.boot(lan.add_server()?)?;
         let root = self.root();
-        let namespace = format!("--network-namespace-path=/run/netns/{}", host.namespace.name());
-        let _alone = ONE_CONTAINER.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut container = Program::new("timeout")
-            .args([CONTAINER_SECONDS, "systemd-nspawn", "--quiet", "--register=no", "--keep-unit"])
-            .args([namespace.as_str(), "--boot", "--directory"])
-            .arg(&root)
-            .spawn(&self.folder.path().join("console"))?;
         let (asked, done) = (root.join("install-now"), root.join("installed-now"));
-        wait::until_true("the end of the container", CONTAINER, || {
+        let ended = wait::until_true("the end of the container", CONTAINER, || {
             if asked.exists() && !done.exists() {
                 self.install_programs()?;
                 fs::write(&done, "").context("telling the check")?;
             }
-            Ok(container.status()?.is_some())
-        })?;
+            Ok(container.nspawn.status()?.is_some())
+        });
+        let console = container.nspawn.log().unwrap_or_default();
+        drop(container);
         let report = fs::read_to_string(root.join("report")).unwrap_or_default();
-        ensure!(
-            report.lines().any(|line| line == "all is well"),
-            "{report}\n== the container's console\n{}",
-            container.log()?
-        );
-        Ok(())
+        let is_well = report.lines().any(|line| line == "all is well");
+        ended
+            .and_then(|()| is_well.then_some(()).context("the check failed"))
+            .with_context(|| format!("{report}\n== the container's console\n{console}"))
+    }
+
+    fn boot(&self, host: Host) -> Result<Container> {
+        let namespace = format!("--network-namespace-path=/run/netns/{}", host.namespace.name());
+        let nspawn = Program::new("systemd-nspawn")
+            .args(["--quiet", "--register=no", "--keep-unit"])
+            .args([namespace.as_str(), "--boot", "--directory"])
+            .arg(self.root())
+            .spawn(&self.folder.path().join("console"))?;
+        Ok(Container { nspawn, host })
     }
 }
 

@@ -1,6 +1,7 @@
 #!/bin/sh
 # So many machines at the same moment, each at an address of its own: half of them are firmware that fetches its boot program by
-# TFTP, the others iPXE that fetches its script and the live system. Prints a line for each: kind, number, exit code, seconds.
+# TFTP, the others iPXE that fetches its script and the live system. Prints a line for each: kind, number, seconds, and then whatever went
+# wrong.
 #
 # many.sh CLIENTS LIVE
 clients=$1 live=$2 server=10.77.0.1

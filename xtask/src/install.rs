@@ -93,12 +93,9 @@ fn install_live(built: &Path, into: &Path) -> Result<()> {
         for file in ["vmlinuz", "initramfs.img", "base.img", "live.json"] {
             copy(&built.join(file), &into.join(file), 0o644)?;
         }
-        // Those of an older live system would be put together with this one's.
         let modules = into.join("modules");
-        if modules.exists() {
-            fs::remove_dir_all(&modules).context("removing the modules of an older live system")?;
-        }
         copy_below(&built.join("modules"), &modules)?;
+        remove_others(&modules, &built.join("modules"))?;
     }
     copy_below(&built.join("boot"), &into.join("boot"))
 }
@@ -107,6 +104,17 @@ fn copy_below(from: &Path, into: &Path) -> Result<()> {
     for file in files_below(from)? {
         let relative = file.strip_prefix(from).context("a file below its own folder")?;
         copy(&file, &into.join(relative), 0o644)?;
+    }
+    Ok(())
+}
+
+/// Removes what `folder` has and `model` lacks: modules of an older live system would be put together with the new one's.
+fn remove_others(folder: &Path, model: &Path) -> Result<()> {
+    for file in files_below(folder)? {
+        let relative = file.strip_prefix(folder).context("a file below its own folder")?;
+        if !model.join(relative).exists() {
+            fs::remove_file(&file).with_context(|| format!("removing {}", file.display()))?;
+        }
     }
     Ok(())
 }
@@ -130,14 +138,13 @@ fn copy(from: &Path, to: &Path, mode: u32) -> Result<()> {
     ensure!(from.is_file(), "{} is missing", from.display());
     let folder = to.parent().context("a file in no folder")?;
     fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
-    // A program that runs can't be written over, but it can be replaced.
-    if to.exists() {
-        fs::remove_file(to).with_context(|| format!("replacing {}", to.display()))?;
-    }
-    fs::copy(from, to)
-        .with_context(|| format!("copying {} to {}", from.display(), to.display()))?;
-    fs::set_permissions(to, fs::Permissions::from_mode(mode))?;
-    Ok(())
+    // A program that runs can't be written over, but it can be replaced; and who fetches a file that is served meanwhile gets the old
+    // one or the new one, whole.
+    let fresh = folder.join(format!(".{}.new", name(to).display()));
+    fs::copy(from, &fresh)
+        .with_context(|| format!("copying {} to {}", from.display(), fresh.display()))?;
+    fs::set_permissions(&fresh, fs::Permissions::from_mode(mode))?;
+    fs::rename(&fresh, to).with_context(|| format!("replacing {}", to.display()))
 }
 
 fn name(path: &Path) -> PathBuf {

@@ -86,13 +86,14 @@ impl System {
         let sectors = |attribute: &str| {
             u32::try_from(number(attribute)).ok().filter(|&bytes| bytes > 0).unwrap_or(512)
         };
+        let wwn = wwn(&first_of([text("wwid"), text("device/wwid")]));
         let mut in_use = usage.of(name);
         in_use.extend(self.holders(name));
         Disk {
             // sysfs writes a slash in a device's name as an exclamation mark (cciss!c0d0).
             path: format!("/dev/{}", name.replace('!', "/")),
-            serial: serial(&device),
-            wwn: wwn(&first_of([text("wwid"), text("device/wwid")])),
+            serial: serial(&device, &wwn),
+            wwn,
             model: model(&device),
             transport: transport(name, &device),
             size_bytes: number("size").saturating_mul(SYSFS_SECTOR_BYTES),
@@ -238,7 +239,9 @@ fn wwn(wwid: &str) -> String {
     wwid.strip_prefix("naa.").map_or_else(|| wwid.to_owned(), |number| format!("0x{number}"))
 }
 
-fn serial(device: &Path) -> String {
+/// The disk's number. That of the USB device that it is in stands for it only where it has neither that nor a WWN: a dock has one
+/// number for all of its disks, and for the next one that is put there.
+fn serial(device: &Path, wwn: &str) -> String {
     let scsi = || {
         // Unit serial number page (SPC-4, 7.8.18): four bytes of header, then the number.
         let page = fs::read(device.join("device/vpd_pg80")).unwrap_or_default();
@@ -248,7 +251,7 @@ fn serial(device: &Path) -> String {
         read_text(&device.join("serial")),
         read_text(&device.join("device/serial")),
         scsi(),
-        usb_serial(device),
+        if wwn.is_empty() { usb_serial(device) } else { String::new() },
     ])
 }
 

@@ -7,7 +7,8 @@ use std::fmt;
 pub struct Disk {
     /// Device node, such as `/dev/nvme0n1`.
     pub path: String,
-    /// Serial number without padding; empty where there is none.
+    /// Serial number without padding; empty where there is none. That of the USB device that it is in, where it has none of its own
+    /// and no WWN.
     pub serial: String,
     /// World Wide Name; empty where there is none.
     pub wwn: String,
@@ -84,11 +85,14 @@ impl fmt::Display for Disk {
             |text: &str| if text.is_empty() { "none".to_owned() } else { text.to_owned() };
         #[allow(clippy::cast_precision_loss, reason = "one decimal is shown")]
         let gigabytes = self.size_bytes as f64 / 1e9;
+        let number = match (self.serial.as_str(), self.wwn.as_str()) {
+            ("", wwn) if !wwn.is_empty() => format!("WWN {wwn}"),
+            (serial, _) => format!("serial {}", or_none(serial)),
+        };
         write!(
             f,
-            "{} (serial {}, {gigabytes:.1} GB, sectors of {} bytes, model {})",
+            "{} ({number}, {gigabytes:.1} GB, sectors of {} bytes, model {})",
             self.path,
-            or_none(&self.serial),
             self.logical_sector_bytes,
             or_none(&self.model)
         )?;

@@ -16,7 +16,7 @@ pub enum SelectError {
         disks: String,
     },
     /// Several fit.
-    #[error("{count} disks are {selector}; name one by its serial; {disks}")]
+    #[error("{count} disks are {selector}; name one by its serial or WWN; {disks}")]
     Ambiguous {
         /// What was asked for.
         selector: String,

@@ -1,7 +1,7 @@
 //! The daemon: opens the store, opens the doors, and lets time pass.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -15,6 +15,7 @@ use bty_api::{
     types::v1::Action,
 };
 use bty_service::{ClockWatch, Context, Daemon, Heartbeat, RunError, door::Gatekeeper};
+use bty_types::ErrorKind;
 use tokio::sync::{Mutex, Semaphore};
 use tonic::service::Routes;
 
@@ -38,6 +39,9 @@ const PRUNE_EVERY: Duration = Duration::from_hours(1);
 /// How often what is counted from the database is counted again.
 const COUNT_EVERY: Duration = Duration::from_secs(15);
 
+/// Why the database was not opened, where another start can't change that.
+static REFUSAL: OnceLock<ErrorKind> = OnceLock::new();
+
 /// The system of record.
 #[derive(Debug)]
 pub struct Registry;
@@ -58,7 +62,12 @@ impl Daemon for Registry {
         let metrics = Metrics::new(&mut context.metrics());
         let commits = metrics.clone();
         let store =
-            Store::open(&context.paths.state, settings.rules(), move |took| commits.commit(took))?;
+            Store::open(&context.paths.state, settings.rules(), move |took| commits.commit(took))
+                .inspect_err(|problem| {
+                if problem.kind() == ErrorKind::Precondition {
+                    let _ = REFUSAL.set(ErrorKind::Precondition);
+                }
+            })?;
         let known = store.read(|snapshot| Ok::<_, Problem>(snapshot.tokens()?)).await?;
         let tokens = Arc::new(Tokens::new(known, store.clone()));
         let users = Users::resolve(&settings.users, &settings.operators_group);
@@ -89,6 +98,11 @@ impl Daemon for Registry {
     }
 }
 
+/// What sort of failure ended this process, where it is one that another start can't change.
+pub(crate) fn refusal() -> Option<ErrorKind> {
+    REFUSAL.get().copied()
+}
+
 fn routes(shared: &Shared, images: Images) -> Routes {
     Routes::new(MachineServiceServer::new(Machines(shared.clone())))
         .add_service(RunServiceServer::new(Runs(shared.clone())))
@@ -108,6 +122,8 @@ async fn pass_time(
     let mut clock = ClockWatch::default();
     let mut listening_since = Instant::now();
     let lost_after = settings.rules().lost_after;
+    let (mut sweeping, mut pruning) =
+        (Outcomes::of("sweeping"), Outcomes::of("removing old events"));
     let mut sweeps = tokio::time::interval(SWEEP_EVERY.min(lost_after / SWEEPS_BEFORE_LOST));
     let mut prunes = tokio::time::interval(PRUNE_EVERY);
     sweeps.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -123,12 +139,14 @@ async fn pass_time(
                     let now = transaction.now();
                     sweep(transaction, now.checked_sub(listened).unwrap_or(now))
                 });
-                told(swept.await, "sweeping");
+                sweeping.take(swept.await);
                 // A writer that hangs holds this up, and so the watchdog's food. One that fails doesn't: a full disk has room again
                 // some time, and a restart makes none.
                 writes.beat();
             }
-            _ = prunes.tick() => told(prune(&shared, &settings).await, "removing old events"),
+            _ = prunes.tick() => {
+                pruning.take(prune(&shared, &settings).await);
+            }
             () = shared.shutdown.cancelled() => break,
         }
     }
@@ -136,10 +154,38 @@ async fn pass_time(
     Ok(())
 }
 
-/// What failed is tried again the next time.
-fn told<T>(outcome: Result<T, Problem>, doing: &str) {
-    if let Err(problem) = outcome {
-        tracing::error!(err = bty_api::status::chain(&problem), "{doing} failed");
+/// How something goes that is tried again every few seconds, whether it failed or not. The log is told when that changes.
+#[derive(Debug)]
+struct Outcomes {
+    doing: &'static str,
+    /// Why it failed the last time, where it did.
+    failed: Option<String>,
+}
+
+impl Outcomes {
+    fn of(doing: &'static str) -> Self {
+        Self { doing, failed: None }
+    }
+
+    /// Takes an outcome; gives what came of it.
+    fn take<T>(&mut self, outcome: Result<T, Problem>) -> Option<T> {
+        let doing = self.doing;
+        match outcome {
+            Ok(done) => {
+                if self.failed.take().is_some() {
+                    tracing::info!("{doing} works again");
+                }
+                Some(done)
+            }
+            Err(problem) => {
+                let why = bty_api::status::chain(&problem);
+                if self.failed.as_ref() != Some(&why) {
+                    tracing::error!(err = why, "{doing} failed, and is tried again");
+                    self.failed = Some(why);
+                }
+                None
+            }
+        }
     }
 }
 
@@ -160,6 +206,7 @@ async fn prune(shared: &Shared, settings: &Settings) -> Result<(), Problem> {
 
 /// Counts machines and runs for the metrics and the line of status.
 async fn count(shared: Shared, context: Context<Settings>) -> Result<(), RunError> {
+    let mut counting = Outcomes::of("counting machines and runs");
     let mut ticks = tokio::time::interval(COUNT_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -172,15 +219,12 @@ async fn count(shared: Shared, context: Context<Settings>) -> Result<(), RunErro
             let mut next = Vec::new();
             for machine in snapshot.machines()? {
                 let around = snapshot.surroundings(&machine.intent)?;
-                next.push(
-                    what_next(&machine.intent, &machine.observed, &around, Asker::PowerOn, now)
-                        .action,
-                );
+                next.push(what_next(&machine, &around, Asker::PowerOn, now).action);
             }
             Ok::<_, Problem>((next, snapshot.count_runs()?))
         });
         // A database that can't be read now can be later, and until then the last count stands.
-        let Ok((next, runs)) = reading.await else { continue };
+        let Some((next, runs)) = counting.take(reading.await) else { continue };
         let actions = [
             (Action::Local, "local"),
             (Action::Flash, "flash"),

@@ -22,3 +22,14 @@ mod work;
 pub use access::UserNames;
 pub use daemon::Registry;
 pub use settings::Settings;
+
+use std::process::ExitCode;
+
+/// Runs `bty-registry` with the process's arguments.
+///
+/// Exit codes: those of every daemon, and 5 where the database is not one that this version may open: starting it again is of no use
+/// then, and its unit doesn't.
+pub fn main() -> ExitCode {
+    let code = bty_service::main::<Registry>();
+    daemon::refusal().map_or(code, |kind| ExitCode::from(kind.exit_code()))
+}

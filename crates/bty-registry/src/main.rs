@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    bty_service::main::<bty_registry::Registry>()
+    bty_registry::main()
 }

@@ -4,7 +4,7 @@ use bty_api::status;
 use bty_types::{ErrorKind, ParseError};
 use tonic::{Code, Status};
 
-use crate::store::StoreError;
+use crate::store::{JobError, StoreError};
 
 /// Why a request is refused or fails.
 #[derive(Debug, thiserror::Error)]
@@ -130,6 +130,15 @@ impl Problem {
     /// A field whose value makes no sense.
     pub(crate) fn value(field: &'static str, reason: impl Into<String>) -> Self {
         Self::Value { field, reason: reason.into() }
+    }
+}
+
+impl JobError for Problem {
+    fn of_store(&self) -> Option<&StoreError> {
+        match self {
+            Self::Store(problem) => Some(problem),
+            _ => None,
+        }
     }
 }
 

@@ -80,8 +80,12 @@ pub(crate) struct Observed {
     pub platform: Platform,
     /// What its boots have taught of how it boots.
     pub way: Way,
-    /// How often in a row it came back right after it was sent to its disk, by us or by its firmware.
+    /// How often in a row it came back right after we sent it to its disk.
     pub returns: u32,
+    /// How often in a row it came back soon after its firmware was told to boot the disk, which proves less.
+    pub restart_returns: u32,
+    /// The boot id of the agent that checked in last.
+    pub checked_in: Option<String>,
 }
 
 /// The choices among the ways to boot a machine, each on its usual side or the other.
@@ -317,6 +321,14 @@ impl Run {
     }
 }
 
+impl Observed {
+    /// Takes it that its disk boots, until it comes back from there again.
+    pub(crate) fn count_returns_anew(&mut self) {
+        self.returns = 0;
+        self.restart_returns = 0;
+    }
+}
+
 impl Machine {
     /// A machine that nothing is known of but its address.
     pub(crate) fn new(mac: MacAddr, policy: Policy, now: SystemTime) -> Self {
@@ -350,6 +362,8 @@ impl Machine {
                 platform: Platform::Unspecified,
                 way: Way::default(),
                 returns: 0,
+                restart_returns: 0,
+                checked_in: None,
             },
             revision: 0,
         }
@@ -373,13 +387,22 @@ impl Machine {
         self.observed.attempts = 0;
         self.observed.open_boot_id = None;
         self.observed.failure = None;
-        self.observed.returns = 0;
+        self.observed.count_returns_anew();
     }
 
     /// Boots it in the usual way again.
     pub(crate) fn reset_way(&mut self) {
         self.observed.way = Way::default();
-        self.observed.returns = 0;
+        self.observed.count_returns_anew();
+    }
+
+    /// Boots it in the usual way again because its operator says so. A disk that it came back from has its turn again: what is on
+    /// it is not flashed over.
+    pub(crate) fn let_go(&mut self) {
+        if self.observed.returns > 0 || self.observed.restart_returns > 0 {
+            self.observed.disk_turn_at = None;
+        }
+        self.reset_way();
     }
 
     /// The run under way, if one is.

@@ -15,6 +15,8 @@ pub(crate) struct Rules {
     pub boot_entry: BootEntry,
     /// How often work may be begun without being finished.
     pub max_attempts: u32,
+    /// A machine that is back so soon after we sent it to its disk has not booted it.
+    pub back_within: Duration,
     /// After so long without a word from its agent a run is lost.
     pub lost_after: Duration,
     /// Machines that may be known.
@@ -34,6 +36,7 @@ impl Rules {
             boot_chain: BootChain::Ipxe,
             boot_entry: BootEntry::Next,
             max_attempts: 3,
+            back_within: Duration::from_secs(20),
             lost_after: Duration::from_mins(1),
             max_machines: 1000,
             max_new_machines_per_minute: 1000,

@@ -2,6 +2,7 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
+    ops::RangeInclusive,
     path::PathBuf,
     time::Duration,
 };
@@ -13,6 +14,8 @@ use crate::{access::UserNames, rules::Rules};
 
 /// Imports at a time that make sense on any machine.
 const MOST_IMPORTS: usize = 64;
+/// What `back_within_seconds` may be.
+const BACK_WITHIN: RangeInclusive<u64> = 1..=3600;
 
 /// What an operator can set.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -32,6 +35,9 @@ pub struct Settings {
     pub boot_entry: BootEntry,
     /// How often a machine's work is begun without being finished until the machine waits.
     pub max_attempts: u32,
+    /// A machine that is back less than so many seconds after it was sent to its disk has not booted it: its firmware went on, with
+    /// no self-test between. More than a disk takes to fail, less than a self-test takes.
+    pub back_within_seconds: u64,
     /// After so many seconds without a word from its agent a run is lost.
     pub lost_after_seconds: u64,
     /// Events that are kept.
@@ -64,6 +70,7 @@ impl Default for Settings {
             boot_chain: BootChain::Ipxe,
             boot_entry: BootEntry::Next,
             max_attempts: 3,
+            back_within_seconds: 20,
             lost_after_seconds: 120,
             event_retention_count: 200_000,
             event_retention_days: 400,
@@ -100,7 +107,15 @@ impl Settings {
             ("max_image_bytes", self.max_image_bytes),
             ("event_retention_count", self.event_retention_count),
             ("event_retention_days", self.event_retention_days),
+            ("max_boot_events_per_minute", u64::from(self.max_boot_events_per_minute)),
         ];
+        if !BACK_WITHIN.contains(&self.back_within_seconds) {
+            return Err(format!(
+                "back_within_seconds is not {} to {}",
+                BACK_WITHIN.start(),
+                BACK_WITHIN.end()
+            ));
+        }
         if self.max_imports > MOST_IMPORTS {
             return Err(format!(
                 "max_imports is over {MOST_IMPORTS}; imports share the processors"
@@ -139,6 +154,7 @@ impl Settings {
             boot_chain: self.boot_chain,
             boot_entry: self.boot_entry,
             max_attempts: self.max_attempts,
+            back_within: Duration::from_secs(self.back_within_seconds),
             lost_after: Duration::from_secs(self.lost_after_seconds),
             max_machines: self.max_machines,
             max_new_machines_per_minute: self.max_new_machines_per_minute,
@@ -176,6 +192,16 @@ mod tests {
         assert_eq!(listening("[::1]:7600").check(), Ok(()));
         assert!(listening("0.0.0.0:7600").check().unwrap_err().contains("not loopback"));
         assert!(listening("localhost").check().is_err());
+    }
+
+    #[test]
+    fn numbers_are_within_their_bounds() {
+        for (seconds, is_fine) in [(0, false), (1, true), (3600, true), (3601, false)] {
+            let settings = Settings { back_within_seconds: seconds, ..Settings::default() };
+            assert_eq!(settings.check().is_ok(), is_fine, "{seconds}");
+        }
+        let settings = Settings { max_boot_events_per_minute: 0, ..Settings::default() };
+        assert!(settings.check().unwrap_err().contains("max_boot_events_per_minute is 0"));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::{
 /// A machine, with what it does next.
 pub(crate) fn machine(machine: &Machine, around: &Surroundings, now: SystemTime) -> wire::Machine {
     let Machine { mac, intent, observed, revision } = machine;
-    let decision = what_next(intent, observed, around, Asker::PowerOn, now);
+    let decision = what_next(machine, around, Asker::PowerOn, now);
     let held = decision.action == Action::Hold;
     wire::Machine {
         mac: mac.to_string(),
@@ -50,7 +50,7 @@ pub(crate) fn machine(machine: &Machine, around: &Surroundings, now: SystemTime)
             progress_percent: machine.running().map(|run| run.percent),
             platform: observed.platform.into(),
             way: Some(way(machine, around)),
-            returns: observed.returns,
+            returns: observed.returns.saturating_add(observed.restart_returns),
         }),
         decision: Some(self::decision(decision)),
         revision: *revision,
@@ -68,7 +68,7 @@ pub(crate) fn machine_boot(
     around: &Surroundings,
     now: SystemTime,
 ) -> wire::MachineBoot {
-    let decision = what_next(&machine.intent, &machine.observed, around, Asker::PowerOn, now);
+    let decision = what_next(machine, around, Asker::PowerOn, now);
     wire::MachineBoot {
         mac: machine.mac.to_string(),
         action: decision.action.into(),

@@ -5,6 +5,7 @@
 //! all children are forked by one thread which lives as long as the process: any thread may start a child and end.
 
 use std::{
+    env,
     ffi::{OsStr, OsString},
     fs::{self, File},
     io,
@@ -251,6 +252,22 @@ impl Drop for Child {
         let _ = self.process.kill();
         let _ = wait::until(&self.name, KILL_TIMEOUT, || Ok(self.process.try_wait()?));
     }
+}
+
+/// A copy of the program of this name in `folder`. `AppArmor`'s profiles are of paths, and those that Debian has for DHCP clients
+/// and servers keep them from files in temporary folders.
+pub fn copied(name: &str, folder: &Path) -> Result<PathBuf> {
+    let copy = folder.join(name);
+    if copy.exists() {
+        return Ok(copy);
+    }
+    // Not every PATH has the folders of administrators' programs.
+    let path = env::var_os("PATH").unwrap_or_default();
+    let folders = env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
+    let found = folders.map(|folder| folder.join(name)).find(|program| program.is_file());
+    let found = found.with_context(|| format!("there is no program {name}"))?;
+    fs::copy(&found, &copy).with_context(|| format!("copying {}", found.display()))?;
+    Ok(copy)
 }
 
 /// Whether a status means that this signal ended the process.

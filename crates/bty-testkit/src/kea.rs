@@ -8,7 +8,10 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use crate::{child::Child, namespace::Host};
+use crate::{
+    child::{Child, copied},
+    namespace::Host,
+};
 
 /// How long Kea may take to start.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
@@ -59,7 +62,8 @@ impl Kea {
             leases.display()
         );
         fs::write(&configuration, text).context("writing kea.json")?;
-        let command = [launcher, &["kea-dhcp4"]].concat();
+        let kea = copied("kea-dhcp4", folder)?.display().to_string();
+        let command = [launcher, &[kea.as_str()]].concat();
         let (program, arguments) = command.split_first().context("no program")?;
         let mut child = host
             .program(program)

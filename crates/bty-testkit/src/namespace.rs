@@ -20,7 +20,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::{child::Program, require_root};
+use crate::{child::Program, require_root, small_disk};
 
 /// Where `ip netns` keeps the names.
 const NAMES_FOLDER: &str = "/run/netns";
@@ -62,6 +62,11 @@ impl Namespace {
         Program::new(path).within(self)
     }
 
+    /// Kills everything that runs inside.
+    pub fn end_processes(&self) -> Result<()> {
+        end_processes_inside(self.name())
+    }
+
     /// Runs `ip` inside.
     pub fn ip(&self, arguments: &[&str]) -> Result<String> {
         Program::new("ip").args(["-netns", self.name()]).args(arguments).run()
@@ -78,6 +83,13 @@ pub struct Host {
 }
 
 impl Host {
+    /// The MAC address of its `eth0`, in lower case with colons.
+    pub fn mac(&self) -> Result<String> {
+        let shown = self.namespace.ip(&["-o", "link", "show", "dev", "eth0"])?;
+        let mut words = shown.split_whitespace().skip_while(|word| *word != "link/ether");
+        words.nth(1).map(str::to_owned).context("eth0 has no MAC address")
+    }
+
     /// A program that will run on this host.
     pub fn program(&self, path: impl AsRef<std::ffi::OsStr>) -> Program {
         self.namespace.program(path)
@@ -262,8 +274,9 @@ impl Lan {
     }
 }
 
-/// Removes the namespaces of labs whose process is dead, and ends what still runs inside them.
+/// Removes the namespaces of labs whose process is dead, ends what still runs inside them, and unmounts their small disks.
 pub fn sweep_leftovers() -> Result<()> {
+    small_disk::sweep()?;
     let Ok(names) = fs::read_dir(NAMES_FOLDER) else {
         return Ok(()); // No namespace was ever named on this machine.
     };

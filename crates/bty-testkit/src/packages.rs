@@ -65,7 +65,8 @@ pub fn missing<'a>(wanted: &[&'a str]) -> Result<Vec<&'a str>> {
 }
 
 /// Installs those of these packages that are missing, through sudo where this process isn't root. Says on standard error what
-/// it does; does and says nothing where all are there.
+/// it does; does and says nothing where all are there. Removes nothing; but where QEMU is missing, and qemu-utils is there from another
+/// release and excludes it, qemu-utils goes back to this release's version.
 pub fn ensure(wanted: &[&str]) -> Result<()> {
     let missing = missing(wanted)?;
     if missing.is_empty() {
@@ -74,7 +75,7 @@ pub fn ensure(wanted: &[&str]) -> Result<()> {
     eprintln!("installing Debian packages: {}", missing.join(", "));
     let mut last_words = String::new();
     for attempt in 1..=ATTEMPTS {
-        // Nothing of the machine's own is taken away for it.
+        // Nothing of the machine's own is removed for it. (One package may be put back to an older version: `foreign_tools`.)
         let mut arguments =
             vec!["install", "--quiet", "--yes", "--no-remove", "--no-install-recommends"];
         arguments.extend(&missing);

@@ -19,8 +19,8 @@ const PIECE: [u8; 4096] = [0x5a; 4096];
 pub struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    /// Makes the folder and mounts the file system on it. What it is called says whose it is, so that the next one sweeps what a killed
-    /// test left.
+    /// Makes the folder and mounts the file system on it. What it is called says whose it is, so that the next lab sweeps what a
+    /// killed test left.
     pub fn mount(folder: &Path, size_bytes: u64) -> Result<Self> {
         require_root()?;
         sweep()?;
@@ -61,7 +61,8 @@ fn unmount(folder: &Path) {
     let _ = Program::new("umount").arg("--lazy").arg(folder).output();
 }
 
-fn sweep() -> Result<()> {
+/// Unmounts those whose process is dead.
+pub(crate) fn sweep() -> Result<()> {
     let mounts = fs::read_to_string("/proc/mounts").context("reading what is mounted")?;
     for line in mounts.lines() {
         let mut words = line.split(' ');

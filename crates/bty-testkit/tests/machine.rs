@@ -5,7 +5,7 @@ use std::{fs, path::Path, time::Duration};
 use anyhow::Result;
 use bty_testkit::{
     Disk, DiskBus, Firmware, Machine, MachineSpec,
-    osimage::{self, LOGIN_PROMPT, Packing},
+    osimage::{self, GRUB_BANNER, LOGIN_PROMPT, Packing},
     packages, wait,
 };
 
@@ -80,10 +80,10 @@ fn grub_rescue_starts_from_a_disk_and_says_so() -> Result<()> {
     let image = osimage::grub_rescue()?;
     let mut machine = machine_with(&image, Firmware::Bios, DiskBus::Virtio, folder.path())?;
     machine.power_on()?;
-    machine.wait_for("GRUB loading", BOOT_TIMEOUT)?;
+    machine.wait_for(GRUB_BANNER, BOOT_TIMEOUT)?;
 
     machine.power_cycle()?;
-    machine.wait_for("GRUB loading", BOOT_TIMEOUT)?;
+    machine.wait_for(GRUB_BANNER, BOOT_TIMEOUT)?;
     assert_eq!(machine.power_cycles(), 2);
     Ok(())
 }

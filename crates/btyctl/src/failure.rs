@@ -4,6 +4,8 @@ use bty_api::status;
 use bty_types::ErrorKind;
 use tonic::{Code, Status};
 
+use crate::output::plain;
+
 /// What to do where one may not.
 const DENIED: &str = "run as root, or as a member of the group bty";
 
@@ -48,7 +50,7 @@ impl Failure {
 
     /// Shows it on standard error.
     pub(crate) fn show(&self) {
-        eprintln!("error: {}", self.message);
+        eprintln!("error: {}", plain(&self.message));
         if let Some(hint) = &self.hint {
             eprintln!("hint: {hint}");
         }
@@ -60,8 +62,12 @@ impl From<Status> for Failure {
         if is_closed_to_us(&status) {
             return Self::new(ErrorKind::Denied, status::shown(&status)).hint(DENIED);
         }
-        let failure = Self::new(status::kind(status.code()), status::shown(&status));
-        match (status.code(), status::reason(&status).as_str()) {
+        // A connection that the daemon ends as it restarts takes the calls on it along, as if somebody had called them off.
+        let is_lost =
+            status.code() == Code::Cancelled && std::error::Error::source(&status).is_some();
+        let code = if is_lost { Code::Unavailable } else { status.code() };
+        let failure = Self::new(status::kind(code), status::shown(&status));
+        match (code, status::reason(&status).as_str()) {
             (Code::Unavailable, "") => failure.hint(
                 "is the daemon running? try: systemctl status 'bty-*'; other sockets: --run-dir or BTY_RUN_DIR",
             ),

@@ -36,7 +36,7 @@ impl Output {
         people: impl FnOnce(&M) -> String,
     ) -> Result<(), Failure> {
         match self.format {
-            Format::Table => line(people(message).trim_end()),
+            Format::Table => line(plain(&people(message)).trim_end()),
             Format::Json => line(&json(message, true)?),
         }
     }
@@ -48,10 +48,16 @@ impl Output {
         people: impl FnOnce(&M) -> String,
     ) -> Result<(), Failure> {
         match self.format {
-            Format::Table => line(people(message).trim_end()),
+            Format::Table => line(plain(&people(message)).trim_end()),
             Format::Json => line(&json(message, false)?),
         }
     }
+}
+
+/// Text without what a terminal obeys: machines and their disks say what they like of themselves.
+pub(crate) fn plain(text: &str) -> String {
+    let is_obeyed = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    text.chars().map(|c| if is_obeyed(c) { ' ' } else { c }).collect()
 }
 
 fn line(text: &str) -> Result<(), Failure> {
@@ -192,6 +198,11 @@ mod tests {
         }
         assert_eq!(bytes(512_110_190_592), "512 GB");
         assert_eq!(bytes(u64::MAX), "18447 PB");
+    }
+
+    #[test]
+    fn what_a_terminal_obeys_is_not_shown() {
+        assert_eq!(plain("a\tb\nc \u{1b}[2J\u{9b}1m\r\u{7f}ü"), "a\tb\nc  [2J 1m  ü");
     }
 
     #[test]

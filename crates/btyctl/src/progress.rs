@@ -7,7 +7,7 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::output::{Output, bytes};
+use crate::output::{Output, bytes, plain};
 
 /// How often a line is written where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
@@ -42,6 +42,7 @@ impl Progress {
 
     /// So much is done.
     pub(crate) fn update(&mut self, what: &str, done: u64, total: Option<u64>) {
+        let what = plain(what);
         match self {
             Self::Silent => {}
             Self::Bar(bar) => {
@@ -53,7 +54,7 @@ impl Progress {
                 if let Ok(style) = ProgressStyle::with_template(template) {
                     bar.set_style(style);
                 }
-                bar.set_message(what.to_owned());
+                bar.set_message(what);
                 if let Some(total) = total {
                     bar.set_length(total);
                 }

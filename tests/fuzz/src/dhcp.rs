@@ -24,7 +24,8 @@ pub(crate) fn datagrams(data: &[u8]) {
     let port = if choice & 0x80 == 0 { ServerPort::Dhcp } else { ServerPort::Pxe };
     let rules =
         Rules { mode, files: BootFiles::default(), subnets: subnet().into_iter().collect() };
-    let mut engine = Engine::new(rules, []);
+    let mut now = SystemTime::UNIX_EPOCH + Duration::from_hours(500_000);
+    let mut engine = Engine::new(now, rules, []);
     let directory = Directory::default();
     let ingress = Ingress {
         port,
@@ -39,7 +40,6 @@ pub(crate) fn datagrams(data: &[u8]) {
         assert!(heard.boot_file.len() <= 64, "a boot file of {} bytes", heard.boot_file.len());
         assert!(heard.boots || heard.boot_file.is_empty(), "a boot file of nobody");
     }
-    let mut now = SystemTime::UNIX_EPOCH + Duration::from_hours(500_000);
     for datagram in crate::pieces(rest).take(MOST_DATAGRAMS) {
         now += Duration::from_millis(700);
         let outcome = engine.handle(now, &ingress, datagram, &directory);

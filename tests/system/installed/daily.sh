@@ -23,7 +23,8 @@ id=$(btyctl --output json image show good | grep -o 'blake3:[0-9a-f]*' | head -n
 busybox wget -q -O /root/got "http://10.77.0.1/images/${id#blake3:}.img.zst" || fail "fetching the image"
 [ -s /root/got ] || fail "the image is empty"
 btyctl machine set 52:54:00:77:00:01 --name one --policy local || fail "making a machine"
-busybox wget -q -O - "http://10.77.0.1/boot/script?mac=52-54-00-77-00-01" | grep -q sanboot || fail "the boot script"
+is_sent_to_its_disk() { busybox wget -q -O - "http://10.77.0.1/boot/script?mac=52-54-00-77-00-01" | grep -q sanboot; }
+until_it_holds is_sent_to_its_disk
 busybox wget -q -O /root/got http://10.77.0.1/live/vmlinuz || fail "fetching the live system"
 
 # What is killed comes back, with its sockets and its state.

@@ -14,12 +14,13 @@ sleep 12
 for daemon in $daemons; do
     [ "$(of "$daemon" NRestarts)" = 0 ] || fail "$daemon was restarted though it is well"
 done
+was_bitten() { journalctl --unit "$1" --no-pager | grep -qi "watchdog timeout"; }
 kill -STOP $pids
 for daemon in $daemons; do
     hung=$(echo "$pids" | head -n 1)
     pids=$(echo "$pids" | tail -n +2)
     until_it_holds is_another "$daemon" "$hung"
-    journalctl --unit "$daemon" --no-pager | grep -qi "watchdog timeout" || fail "$daemon was restarted for another reason"
+    until_it_holds was_bitten "$daemon"
 done
 btyctl machine show one || fail "the machine is forgotten"
 

@@ -55,11 +55,12 @@ impl Cpu {
         }
     }
 
-    /// What the names of its compiler and its linker begin with, where they aren't the machine's own.
+    /// What the names of its compiler and its linker begin with; nothing where they are this machine's own.
     pub(super) const fn tools(self) -> &'static str {
-        match self {
-            Self::X64 => "",
-            Self::Arm64 => "aarch64-linux-gnu-",
+        match (self, Self::OWN) {
+            (Self::X64, Self::X64) | (Self::Arm64, Self::Arm64) => "",
+            (Self::X64, Self::Arm64) => "x86_64-linux-gnu-",
+            (Self::Arm64, Self::X64) => "aarch64-linux-gnu-",
         }
     }
 

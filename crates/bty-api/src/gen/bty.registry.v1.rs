@@ -2820,7 +2820,7 @@ pub struct MachineObserved {
     /// How it is booted now.
     #[prost(message, optional, tag = "16")]
     pub way: ::core::option::Option<super::super::types::v1::BootWay>,
-    /// How often in a row it came back to the network right after it was sent to its disk, by us or by its firmware.
+    /// How often in a row it came back to the network right after it was sent to its disk, by us or by its firmware, all together.
     #[prost(uint32, tag = "17")]
     pub returns: u32,
 }
@@ -2946,7 +2946,8 @@ pub struct UpdateMachineRequest {
     /// Only where the machine has this generation (ABORTED else); 0 for any.
     #[prost(uint64, tag = "5")]
     pub expect_generation: u64,
-    /// Boot it in the usual way again, whatever came of it before.
+    /// Boot it in the usual way again, whatever came of it before. A disk that it came back from has its turn again first, also where
+    /// the policy is to flash.
     #[prost(bool, tag = "6")]
     pub reset_way: bool,
 }

@@ -85,6 +85,16 @@ fn a_usb_disk_has_the_serial_of_its_usb_device() {
     let disks = tree.disks();
     assert_eq!(disks[0].serial, "USB-7");
     assert_eq!(disks[0].transport, "usb");
+    // What the disk says of itself comes before what the dock says of itself.
+    tree.write(&format!("{block}/device/wwid"), "naa.5000c500a1b2c3d4\n");
+    let numbers = |disk: &Disk| (disk.serial.clone(), disk.wwn.clone());
+    assert_eq!(numbers(&tree.disks()[0]), (String::new(), "0x5000c500a1b2c3d4".into()));
+    assert!(
+        tree.disks()[0].to_string().contains("(WWN 0x5000c500a1b2c3d4, "),
+        "it is told by that"
+    );
+    tree.write(&format!("{block}/device/vpd_pg80"), b"\0\x80\0\x04WD-1");
+    assert_eq!(tree.disks()[0].serial, "WD-1");
     // Another kind of disk behind no USB device has none.
     tree.disk("sda", "8:0", 8);
     assert_eq!(tree.disks()[0].serial, "");

@@ -40,7 +40,7 @@ const SIDE_BY_SIDE: &CStr = c"async_probe";
 /// that fails.
 pub(crate) fn run(ready: &Path) -> io::Result<()> {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
-    let modules = Modules { folder: Path::new("/lib/modules").join(release.trim()) };
+    let modules = Modules::of(&release);
     let loader = Arc::new(Mutex::new(Loader::new(modules.clone())?));
     // Heard from now on, so that nothing falls between looking and listening.
     let uevents = Uevents::open()?;
@@ -48,8 +48,10 @@ pub(crate) fn run(ready: &Path) -> io::Result<()> {
     thread::spawn({
         let (loader, ready, tell) = (Arc::clone(&loader), ready.to_owned(), tell.clone());
         move || {
-            let outcome = settle(&loader, &modules);
-            let _ = tell.send(outcome.and_then(|()| lock(&loader).tell_missing(&ready)));
+            // What is missing is told whatever came of the others: without the list the server can't help.
+            let settled = settle(&loader, &modules);
+            let told = lock(&loader).tell_missing(&ready);
+            let _ = tell.send(settled.and(told));
         }
     });
     thread::spawn(move || {
@@ -72,7 +74,7 @@ pub(crate) fn run(ready: &Path) -> io::Result<()> {
 /// Loads a module that no device asks for, and what it needs. One that the kernel has built in is there already.
 pub(crate) fn load(module: &str) -> io::Result<()> {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
-    let modules = Modules { folder: Path::new("/lib/modules").join(release.trim()) };
+    let modules = Modules::of(&release);
     let files = Loader::new(modules.clone())?.index.files_of(module);
     files.iter().try_for_each(|file| modules.load(file, c""))
 }
@@ -165,12 +167,17 @@ impl Loader {
             if !self.tried.insert(file.clone()) {
                 continue;
             }
-            match self.modules.load(&file, SIDE_BY_SIDE) {
-                Ok(()) => {}
+            // The kernel may say the same of a module that is there, where it does not find what the module needs.
+            let loaded = match self.modules.open(&file) {
                 Err(problem) if problem.kind() == io::ErrorKind::NotFound => {
                     self.missing.insert(index::name(&file));
+                    continue;
                 }
-                Err(problem) => eprintln!("loading {file} for {alias}: {problem}"),
+                Err(problem) => Err(problem),
+                Ok(packed) => self.modules.insert(packed, SIDE_BY_SIDE),
+            };
+            if let Err(problem) = loaded {
+                eprintln!("loading {file} for {alias}: {problem}");
             }
         }
     }
@@ -180,12 +187,26 @@ impl Loader {
 #[derive(Debug, Clone)]
 struct Modules {
     folder: PathBuf,
+    /// Gives the kernel a module, with its parameters.
+    init: fn(&[u8], &CStr) -> nix::Result<()>,
 }
 
 impl Modules {
+    /// Those of this release.
+    fn of(release: &str) -> Self {
+        Self { folder: Path::new("/lib/modules").join(release.trim()), init: init_module }
+    }
+
     fn load(&self, file: &str, parameters: &CStr) -> io::Result<()> {
-        let packed = File::open(self.folder.join(format!("{file}.zst")))?;
-        match init_module(&zstd::decode_all(packed)?, parameters) {
+        self.insert(self.open(file)?, parameters)
+    }
+
+    fn open(&self, file: &str) -> io::Result<File> {
+        File::open(self.folder.join(format!("{file}.zst")))
+    }
+
+    fn insert(&self, packed: File, parameters: &CStr) -> io::Result<()> {
+        match (self.init)(&zstd::decode_all(packed)?, parameters) {
             // It is there already.
             Ok(()) | Err(Errno::EEXIST) => Ok(()),
             Err(problem) => Err(problem.into()),
@@ -236,10 +257,10 @@ impl Urgency {
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_this_live_system_was_loaded_without_is_told_once_and_kept_right() {
+    /// A loader whose lists name three modules, none of which is there, and a kernel that takes none.
+    fn loader() -> (tempfile::TempDir, Loader) {
         let folder = tempfile::tempdir().unwrap();
-        let modules = Modules { folder: folder.path().to_owned() };
+        let modules = Modules { folder: folder.path().to_owned(), init: |_, _| Err(Errno::ENOENT) };
         let lists = [
             ("modules.alias", "alias pci:v1* one-card\nalias usb:v2* two\n"),
             ("modules.dep", "kernel/one-card.ko: kernel/bus.ko\nkernel/two.ko:\nkernel/bus.ko:\n"),
@@ -248,7 +269,25 @@ mod tests {
         for (name, text) in lists {
             fs::write(folder.path().join(name), text).unwrap();
         }
-        let mut loader = Loader::new(modules).unwrap();
+        let loader = Loader::new(modules).unwrap();
+        (folder, loader)
+    }
+
+    #[test]
+    fn a_module_that_the_kernel_does_not_take_is_not_missing() {
+        let (folder, mut loader) = loader();
+        fs::create_dir(folder.path().join("kernel")).unwrap();
+        let packed = zstd::encode_all(&b"module"[..], 1).unwrap();
+        fs::write(folder.path().join("kernel/two.ko.zst"), packed).unwrap();
+        let problem = loader.modules.load("kernel/two.ko", c"").unwrap_err();
+        assert_eq!(problem.kind(), io::ErrorKind::NotFound, "a symbol is unknown");
+        loader.load_for("usb:v2p3");
+        assert!(loader.missing.is_empty(), "{:?}", loader.missing);
+    }
+
+    #[test]
+    fn what_this_live_system_was_loaded_without_is_told_once_and_kept_right() {
+        let (folder, mut loader) = loader();
         let ready = folder.path().join("ready");
         loader.load_for("pci:v1d2");
         loader.tell_missing(&ready).unwrap();

@@ -36,6 +36,8 @@ pub(super) struct Choice {
     pub(super) number: u16,
     /// What to write to it; nothing where it is right as it is.
     pub(super) content: Option<Vec<u8>>,
+    /// Whether there is none of this number yet.
+    pub(super) is_new: bool,
 }
 
 /// Chooses the entry; `None` where every number is taken.
@@ -49,7 +51,7 @@ pub(super) fn choose(known: &Known, wanted: &Wanted) -> Option<Choice> {
     if let Some((number, _)) =
         options().find(|(_, option)| option.boots(&wanted.drive, &wanted.file))
     {
-        return Some(Choice { number, content: None });
+        return Some(Choice { number, content: None, is_new: false });
     }
     let ours = options().find(|(_, option)| option.label == wanted.label);
     // A number that only the boot order names is not free: an entry there would be in the order at once.
@@ -58,9 +60,10 @@ pub(super) fn choose(known: &Known, wanted: &Wanted) -> Option<Choice> {
             && !known.order.contains(number)
             && known.current != Some(*number)
     };
+    let is_new = ours.is_none();
     let number = ours.map(|(number, _)| number).or_else(|| (0..=u16::MAX).find(is_free))?;
     let content = LoadOption::build(&wanted.label, &wanted.drive, &wanted.file);
-    Some(Choice { number, content: Some(content) })
+    Some(Choice { number, content: Some(content), is_new })
 }
 
 /// The boot order with the network first, then this entry, then the rest as it was; an error where it isn't known which entry is
@@ -121,7 +124,9 @@ mod tests {
             ("a gap that was booted", known(&[(0, network())], &[0], 1), 2, fresh()),
         ];
         for (name, known, number, content) in rows {
-            assert_eq!(choose(&known, &wanted()), Some(Choice { number, content }), "{name}");
+            let is_new = !known.entries.contains_key(&number);
+            let want = Choice { number, content, is_new };
+            assert_eq!(choose(&known, &wanted()), Some(want), "{name}");
         }
     }
 

@@ -130,15 +130,17 @@ fn loader_in(
     path: &str,
     suffix: &str,
 ) -> io::Result<Option<(usize, String)>> {
-    // The loader that Secure Boot lets through comes first.
+    // The loader that Secure Boot lets through comes first; SUSE's says nothing of the processor.
     let known = [
-        format!("shim{suffix}.efi"),
-        "bootmgfw.efi".to_owned(),
-        format!("grub{suffix}.efi"),
-        format!("systemd-boot{suffix}.efi"),
-        format!("refind_{suffix}.efi"),
+        vec![format!("shim{suffix}.efi"), "shim.efi".to_owned()],
+        vec!["bootmgfw.efi".to_owned()],
+        vec![format!("grub{suffix}.efi")],
+        vec![format!("systemd-boot{suffix}.efi")],
+        vec![format!("refind_{suffix}.efi")],
     ];
-    let rank = |file: &String| known.iter().position(|known| file.eq_ignore_ascii_case(known));
+    let is_one =
+        |file: &str, names: &[String]| names.iter().any(|name| file.eq_ignore_ascii_case(name));
+    let rank = |file: &String| known.iter().position(|names| is_one(file, names));
     let ranked = |files: Vec<String>, path: &str| {
         files.into_iter().filter_map(|file| Some((rank(&file)?, format!("{path}\\{file}")))).min()
     };

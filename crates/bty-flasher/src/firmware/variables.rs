@@ -40,6 +40,12 @@ pub(super) enum VariablesError {
     /// Looking at them.
     #[error("reading the firmware's variables")]
     List(#[source] io::Error),
+    /// There are more than is believed, so it isn't known which entries there are.
+    #[error("the firmware has more than {MOST_FILES} variables")]
+    Many,
+    /// Reading one that is there.
+    #[error("reading the firmware's variable {name}")]
+    Read { name: String, source: io::Error },
     /// Writing one.
     #[error("writing the firmware's variable {name}")]
     Write { name: String, source: io::Error },
@@ -74,27 +80,41 @@ impl Variables {
     /// What is there of booting.
     pub(super) fn known(&self) -> Result<Known, VariablesError> {
         let mut known = Known::default();
-        for entry in fs::read_dir(&self.folder).map_err(VariablesError::List)?.take(MOST_FILES) {
+        for (count, entry) in fs::read_dir(&self.folder).map_err(VariablesError::List)?.enumerate()
+        {
+            if count >= MOST_FILES {
+                return Err(VariablesError::Many);
+            }
             let name = entry.map_err(VariablesError::List)?.file_name();
             let Some(number) = name.to_str().and_then(number) else { continue };
             // One that can't be read is there all the same.
-            known.entries.insert(number, self.read(&entry_name(number)).unwrap_or_default());
+            let content = self.read(&entry_name(number)).ok().flatten();
+            known.entries.insert(number, content.unwrap_or_default());
         }
-        let units = |name| self.read(name).map(|bytes| units(&bytes));
-        known.order = units("BootOrder").unwrap_or_default();
-        known.current = units("BootCurrent").and_then(|units| units.first().copied());
+        // These are judged by what is in them: unread they would look as if nothing was.
+        let units = |name| Ok(self.read(name)?.map(|bytes| units(&bytes)).unwrap_or_default());
+        known.order = units("BootOrder")?;
+        known.current = units("BootCurrent")?.first().copied();
         Ok(known)
     }
 
-    /// Writes a variable, where it isn't so already, and looks whether it was kept.
+    /// Makes a variable that isn't there, and looks whether it was kept.
+    pub(super) fn create(&self, name: &str, content: &[u8]) -> Result<(), VariablesError> {
+        self.put(name, content, OpenOptions::new().write(true).create_new(true))
+    }
+
+    /// Writes a variable, where it isn't so already, and looks whether it was kept. What can't be read is not written over.
     pub(super) fn write(&self, name: &str, content: &[u8]) -> Result<(), VariablesError> {
-        if self.read(name).as_deref() == Some(content) {
+        if self.read(name)?.as_deref() == Some(content) {
             return Ok(());
         }
+        self.put(name, content, OpenOptions::new().write(true).create(true).truncate(false))
+    }
+
+    fn put(&self, name: &str, content: &[u8], options: &OpenOptions) -> Result<(), VariablesError> {
         let path = self.path(name);
         let written = make_mutable(&path).and_then(|()| {
-            let mut file =
-                OpenOptions::new().write(true).create(true).truncate(false).open(&path)?;
+            let mut file = options.open(&path)?;
             // In one piece: each write is a call of the firmware.
             let bytes = [&ATTRIBUTES[..], content].concat();
             if file.write(&bytes)? == bytes.len() {
@@ -109,7 +129,7 @@ impl Variables {
                 Err(VariablesError::Full { name })
             }
             Err(source) => Err(VariablesError::Write { name, source }),
-            Ok(()) if self.read(&name).as_deref() != Some(content) => {
+            Ok(()) if self.read(&name)?.as_deref() != Some(content) => {
                 Err(VariablesError::NotKept { name })
             }
             Ok(()) => Ok(()),
@@ -127,13 +147,28 @@ impl Variables {
         }
     }
 
-    /// A variable's content; `None` where it isn't there, can't be read or is too long.
-    fn read(&self, name: &str) -> Option<Vec<u8>> {
+    /// A variable's content; `None` where it isn't there.
+    fn read(&self, name: &str) -> Result<Option<Vec<u8>>, VariablesError> {
         let mut bytes = Vec::new();
-        File::open(self.path(name)).ok()?.take(MOST_BYTES + 1).read_to_end(&mut bytes).ok()?;
-        let is_short = bytes.len() as u64 <= MOST_BYTES;
-        let (_, content) = bytes.split_at_checked(ATTRIBUTES.len()).filter(|_| is_short)?;
-        Some(content.to_vec())
+        let read = File::open(self.path(name))
+            .and_then(|file| file.take(MOST_BYTES + 1).read_to_end(&mut bytes));
+        let wrong = |why: &str| Err(io::Error::new(io::ErrorKind::InvalidData, why));
+        let content = match (read, bytes.split_at_checked(ATTRIBUTES.len())) {
+            (Err(problem), _) if problem.kind() == io::ErrorKind::NotFound => return Ok(None),
+            // So the kernel shows one that the firmware does not have.
+            (Ok(0), _) => return Ok(None),
+            (Err(problem), _) => Err(problem),
+            (Ok(count), _) if count as u64 > MOST_BYTES => wrong("it is too long"),
+            (Ok(_), None) => wrong("it is too short"),
+            (Ok(_), Some((_, content))) => Ok(content.to_vec()),
+        };
+        content.map(Some).map_err(|source| VariablesError::Read { name: name.to_owned(), source })
+    }
+
+    /// Variables that are files in a folder.
+    #[cfg(test)]
+    pub(super) fn at(folder: &Path) -> Self {
+        Self { folder: folder.to_owned() }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -205,6 +240,46 @@ mod tests {
             [(0, b"one".to_vec()), (0xaf, b"two".to_vec()), (3, Vec::new())].into_iter().collect();
         let want = Known { entries, order: vec![0xaf, 0], current: Some(0xaf) };
         assert_eq!(variables.known().unwrap(), want);
+    }
+
+    #[test]
+    fn what_can_not_be_read_is_not_taken_for_nothing() {
+        let long = vec![0; 20_000];
+        for name in ["BootOrder", "BootCurrent"] {
+            let (folder, variables) = variables(&[(&named(name), &long)]);
+            let problem = variables.known().unwrap_err();
+            assert!(matches!(problem, VariablesError::Read { .. }), "{name}: {problem}");
+            assert!(variables.write(name, &[1, 0]).is_err(), "{name} is written over");
+            let file = folder.path().join(named(name));
+            assert_eq!(fs::metadata(file).unwrap().len(), 20_004);
+        }
+        let (folder, variables) = variables(&[(&named("BootOrder"), &[])]);
+        fs::write(folder.path().join(named("BootOrder")), [7, 0]).unwrap();
+        assert!(variables.known().is_err(), "no attributes");
+        fs::write(folder.path().join(named("BootOrder")), []).unwrap();
+        assert_eq!(variables.known().unwrap(), Known::default(), "the kernel's way to show none");
+    }
+
+    #[test]
+    fn where_not_all_variables_are_seen_no_entry_counts_as_free() {
+        let (folder, variables) = variables(&[]);
+        for number in 0..MOST_FILES {
+            fs::write(folder.path().join(format!("x{number}")), []).unwrap();
+        }
+        assert_eq!(variables.known().unwrap(), Known::default());
+        fs::write(folder.path().join("last"), []).unwrap();
+        assert!(matches!(variables.known(), Err(VariablesError::Many)));
+    }
+
+    #[test]
+    fn a_new_variable_takes_the_place_of_none() {
+        let (folder, variables) = variables(&[(&named("Boot0001"), b"a system's")]);
+        let file = |name| fs::read(folder.path().join(named(name))).unwrap();
+        let problem = variables.create("Boot0001", b"ours").unwrap_err();
+        assert!(matches!(problem, VariablesError::Write { .. }), "{problem}");
+        assert_eq!(file("Boot0001"), b"\x07\0\0\0a system's");
+        variables.create("Boot0002", b"ours").unwrap();
+        assert_eq!(file("Boot0002"), b"\x07\0\0\0ours");
     }
 
     #[test]

@@ -5,7 +5,9 @@ use std::time::SystemTime;
 use bty_api::types::v1::Action;
 use bty_types::{BootChain, ImageSelector, MacAddr, Policy};
 
-use super::{Asker, Decision, Resolved, Surroundings, closed_tries, current_failure, what_next};
+use super::{
+    Asker, Decision, Resolved, Surroundings, closed_tries, comes_back, current_failure, what_next,
+};
 use crate::record::{Intent, Machine, Observed, Way};
 
 /// Why a machine does what it does next.
@@ -22,7 +24,7 @@ pub(crate) struct Explanation {
 /// Explains what a new power-on of the machine would be told.
 pub(crate) fn explain(machine: &Machine, around: &Surroundings, now: SystemTime) -> Explanation {
     let Machine { mac, intent, observed, .. } = machine;
-    let decision = what_next(intent, observed, around, Asker::PowerOn, now);
+    let decision = what_next(machine, around, Asker::PowerOn, now);
     let mut facts =
         vec![format!("the policy is {}, in generation {}", intent.policy, intent.generation)];
     if matches!(intent.policy, Policy::FlashOnce | Policy::FlashAlways) {
@@ -121,8 +123,14 @@ fn way(intent: &Intent, observed: &Observed, around: &Surroundings) -> Vec<Strin
     }
     if observed.returns > 0 {
         facts.push(format!(
-            "it came back {} times in a row right after it was sent to its disk, by bty or by its firmware",
+            "it came back {} times in a row right after bty sent it to its disk",
             observed.returns
+        ));
+    }
+    if observed.restart_returns > 0 {
+        facts.push(format!(
+            "it came back {} times in a row soon after its firmware was told to boot the disk",
+            observed.restart_returns
         ));
     }
     facts
@@ -156,7 +164,7 @@ fn hints(
     let moved = |id| observed.flashed.is_some_and(|flashed| flashed.image != id);
     let tag_moved = matches!(around.image, Resolved::Present(id) if moved(id));
     let was_tried = observed.attempts > 0 || current_failure(intent, observed).is_some();
-    let disk_does_not_boot = action == Action::Hold && observed.returns >= around.max_attempts;
+    let disk_does_not_boot = action == Action::Hold && comes_back(observed, around);
     if disk_does_not_boot {
         hints.push(format!("btyctl machine set {mac} --reset-way (sends it to its disk again)"));
         hints.push(format!("btyctl machine set {mac} --rearm (flashes it again)"));
@@ -181,10 +189,14 @@ fn disks(mac: MacAddr, observed: &Observed) -> Vec<String> {
             "btyctl machine set {mac} --disk serial:S (let it report its disks first: --policy inventory)"
         )];
     }
+    // A number that is the dock's, or that a careless maker gave twice, is a serial and never a WWN. A WWN with blanks is one that the
+    // kernel has put together from the serial.
     let name = |disk: &bty_api::types::v1::Disk| match (disk.serial.as_str(), disk.wwn.as_str()) {
         ("", "") => format!("path:{}", disk.path),
-        ("", wwn) => format!("wwn:{wwn}"),
-        (serial, _) => format!("serial:{serial}"),
+        (serial, wwn) if wwn.is_empty() || !serial.is_empty() && wwn.contains(' ') => {
+            format!("serial:{serial}")
+        }
+        (_, wwn) => format!("wwn:{wwn}"),
     };
     // A machine may have hundreds; the first few show how.
     known

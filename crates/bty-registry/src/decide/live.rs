@@ -6,9 +6,8 @@ use crate::record::Observed;
 /// last live system's agent did not check in.
 pub(crate) fn modules(observed: &Observed) -> &[String] {
     let Some(hardware) = &observed.hardware else { return &[] };
-    let checked_in = observed.run.as_ref().map(|run| run.boot_id.as_str());
-    let is_silent =
-        observed.open_boot_id.is_some() && observed.open_boot_id.as_deref() != checked_in;
+    // Not the boot id of its run: an agent that is told to boot the disk or to wait has checked in too, and begins none.
+    let is_silent = observed.open_boot_id.is_some() && observed.open_boot_id != observed.checked_in;
     if is_silent || !hardware.missing_modules.is_empty() { &[] } else { &hardware.modules }
 }
 
@@ -27,7 +26,7 @@ mod tests {
     use bty_types::Policy;
 
     use super::*;
-    use crate::record::{LatestRun, Machine, RunState};
+    use crate::record::Machine;
 
     fn observed(modules: &[&str], missing: &[&str]) -> Observed {
         let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
@@ -39,10 +38,6 @@ mod tests {
             ..Hardware::default()
         });
         observed
-    }
-
-    fn run(boot_id: &str) -> LatestRun {
-        LatestRun { id: "1".into(), state: RunState::Lost, boot_id: boot_id.into(), percent: 0 }
     }
 
     #[test]
@@ -58,9 +53,9 @@ mod tests {
         let mut silent = observed(&["igc"], &[]);
         silent.open_boot_id = Some("b2".into());
         assert!(modules(&silent).is_empty());
-        silent.run = Some(run("b1"));
+        silent.checked_in = Some("b1".into());
         assert!(modules(&silent).is_empty(), "that was an earlier boot's");
-        silent.run = Some(run("b2"));
+        silent.checked_in = Some("b2".into());
         assert_eq!(modules(&silent), ["igc"], "its agent was there, and something else went wrong");
     }
 

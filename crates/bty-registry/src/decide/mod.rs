@@ -11,8 +11,8 @@
 //! | `inventory` | report the hardware, once in this generation; else the disk |
 //!
 //! A disk that the firmware boots at the restart after the flash, without asking, has had its power-on. A machine that comes back
-//! from its disk at once, again and again, is held; before that it is sent there by us, since only then is it known to come back
-//! at once.
+//! from its disk at once, again and again, is held. Only returns after we sent it there count for that, since only then is it known
+//! to have come back at once, and only when both ways to its disk were tried.
 //!
 //! Work that can't be done, has failed for a reason that stays, or was begun too often without an end, becomes a hold: never
 //! silently a boot of a disk that is not what the operator wants.
@@ -27,12 +27,14 @@ use std::time::{Duration, SystemTime};
 use bty_api::types::v1::Action;
 use bty_types::{BootChain, ImageId, Policy};
 
-use crate::record::{Failure, Intent, Observed, RunState};
+use crate::record::{Failure, Intent, Machine, Observed, RunState};
 
 pub(crate) use explain::explain;
 
 /// A power-on whose agent has not checked in yet counts as under way for so long.
 pub(crate) const COMING_UP: Duration = Duration::from_mins(3);
+/// Returns from its disk after which a machine is sent there the other way.
+pub(crate) const RETURNS_UNTIL_OTHER_EXIT: u32 = 2;
 
 /// What a decision rests on beside intent and observation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,12 +87,12 @@ impl Decision {
 
 /// Decides what a machine does next.
 pub(crate) fn what_next(
-    intent: &Intent,
-    observed: &Observed,
+    machine: &Machine,
     around: &Surroundings,
     asker: Asker<'_>,
     now: SystemTime,
 ) -> Decision {
+    let Machine { intent, observed, .. } = machine;
     let generation = intent.generation;
     let finished = observed.finished_generation >= generation;
     let work = match intent.policy {
@@ -100,8 +102,7 @@ pub(crate) fn what_next(
         }
         Policy::Inventory => Decision::new(Action::Inventory, "the hardware is not on record yet"),
         Policy::FlashOnce if finished => {
-            let reason = format!("generation {generation} is flashed");
-            return to_disk(intent, observed, around, reason);
+            return to_disk(machine, around, format!("generation {generation} is flashed"));
         }
         Policy::FlashOnce => {
             Decision::new(Action::Flash, format!("generation {generation} is not flashed yet"))
@@ -110,12 +111,14 @@ pub(crate) fn what_next(
             Decision::new(Action::Flash, format!("generation {generation} is not flashed yet"))
         }
         Policy::FlashAlways if observed.disk_turn_at.is_none() => {
-            let reason = "it was flashed, and its disk has its one turn".to_owned();
-            return to_disk(intent, observed, around, reason);
+            let reason = "it was flashed, and its disk has its one turn";
+            return to_disk(machine, around, reason.to_owned());
         }
-        Policy::FlashAlways if observed.returns >= around.max_attempts => {
-            let reason = "its disk has a turn to show that it boots".to_owned();
-            return to_disk(intent, observed, around, reason);
+        Policy::FlashAlways
+            if observed.returns.max(observed.restart_returns) >= around.max_attempts =>
+        {
+            let reason = "its disk has a turn to show that it boots";
+            return to_disk(machine, around, reason.to_owned());
         }
         Policy::FlashAlways => Decision::new(Action::Flash, "its disk has had its one turn"),
     };
@@ -192,21 +195,22 @@ fn is_coming_up(observed: &Observed, now: SystemTime) -> bool {
     now.duration_since(attempt.at).is_ok_and(|since| since < COMING_UP)
 }
 
+/// Whether a machine comes back from its disk at once, so often that it waits: it had its tries, and one of them went the other way.
+fn comes_back(observed: &Observed, around: &Surroundings) -> bool {
+    observed.returns >= around.max_attempts.max(RETURNS_UNTIL_OTHER_EXIT + 1)
+}
+
 /// To its disk, unless it comes back from there at once, again and again: one more try, or one more flash, would end the same.
 /// What its firmware was told at the restart after a flash is no proof, since its system may have restarted it; what we told it is.
-fn to_disk(
-    intent: &Intent,
-    observed: &Observed,
-    around: &Surroundings,
-    reason: String,
-) -> Decision {
+fn to_disk(machine: &Machine, around: &Surroundings, reason: String) -> Decision {
+    let observed = &machine.observed;
     let told = observed.attempt.as_ref().map(|attempt| attempt.action);
     let was_told_by_us = matches!(told, Some(Action::Local | Action::Hold));
-    if observed.returns < around.max_attempts || !was_told_by_us {
+    if !comes_back(observed, around) || !was_told_by_us {
         return Decision::new(Action::Local, reason);
     }
     let returns = observed.returns;
-    let called = intent.name.as_deref().unwrap_or("MAC");
+    let called = machine.called();
     let reason = format!(
         "it was flashed and came back from its disk at once, {returns} times in a row: the image does not boot here, or the \
          firmware does not go to the disk; btyctl machine set {called} --reset-way sends it there again, --rearm flashes it again"

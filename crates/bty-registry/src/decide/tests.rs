@@ -71,7 +71,7 @@ fn told(
     asker: Asker<'_>,
     now: SystemTime,
 ) -> (Action, String) {
-    let decision = what_next(&machine.intent, &machine.observed, around, asker, now);
+    let decision = what_next(machine, around, asker, now);
     (decision.action, decision.reason)
 }
 
@@ -97,6 +97,14 @@ const DISK_TURN: fn(&mut Machine) = |machine| machine.observed.disk_turn_at = So
 fn back(mut machine: Machine, returns: u32, told: Action) -> Machine {
     machine.observed.returns = returns;
     machine.observed.attempt = Some(Attempt { action: told, paths: Vec::new(), at: at(15) });
+    machine
+}
+
+/// Back so often in a row from restarts at which its firmware was to boot the disk.
+fn back_by_firmware(mut machine: Machine, returns: u32) -> Machine {
+    machine.observed.restart_returns = returns;
+    machine.observed.attempt =
+        Some(Attempt { action: Action::Flash, paths: Vec::new(), at: at(15) });
     machine
 }
 
@@ -148,8 +156,8 @@ fn a_disk_that_does_not_boot_is_flashed_and_tried_so_often_and_then_holds() {
     use Action::{Flash, Hold, Local};
     use Policy::{FlashAlways, FlashOnce};
     let held = "it was flashed and came back from its disk at once, 3 times in a row: the image does not boot here, or the \
-                firmware does not go to the disk; btyctl machine set MAC --reset-way sends it there again, --rearm flashes \
-                it again";
+                firmware does not go to the disk; btyctl machine set 52:54:00:77:00:01 --reset-way sends it there again, \
+                --rearm flashes it again";
     let (done, again) = ("generation 4 is flashed", "its disk has had its one turn");
     let turn = "it was flashed, and its disk has its one turn";
     let (once, always) = (|| flashed(FlashOnce), || flashed(FlashAlways));
@@ -160,16 +168,36 @@ fn a_disk_that_does_not_boot_is_flashed_and_tried_so_often_and_then_holds() {
         ("once, back twice", back(once(), 2, Local), Local, done),
         ("once, back by us", back(once(), 3, Local), Hold, held),
         ("once, held already", back(once(), 3, Hold), Hold, held),
-        ("once, back by its firmware only", back(once(), 3, Flash), Local, done),
+        ("once, back by its firmware only", back_by_firmware(once(), 3), Local, done),
         ("once, a new wish", after(back(once(), 3, Hold), NEW_WISH), Flash, new_work),
-        ("once, let go", after(back(once(), 3, Hold), Machine::reset_way), Local, done),
+        ("once, let go", after(back(once(), 3, Hold), Machine::let_go), Local, done),
         ("always, back twice", back(after_turn(), 2, Local), Flash, again),
-        ("always, back by its firmware only", back(after_turn(), 3, Flash), Local, show),
+        ("always, back by its firmware twice", back_by_firmware(after_turn(), 2), Flash, again),
+        ("always, back by its firmware only", back_by_firmware(after_turn(), 3), Local, show),
+        ("always, and then by us", back(back_by_firmware(after_turn(), 3), 2, Local), Local, show),
+        ("always, by us again", back(back_by_firmware(after_turn(), 3), 3, Local), Hold, held),
         ("always, back by us", back(after_turn(), 3, Local), Hold, held),
         ("always, held already", back(after_turn(), 3, Hold), Hold, held),
         ("always, flashed and not told", back(always(), 3, Flash), Local, turn),
-        ("always, let go", after(back(after_turn(), 3, Hold), Machine::reset_way), Flash, again),
+        ("always, let go", after(back(after_turn(), 3, Hold), Machine::let_go), Local, turn),
+        ("always, usual way again", after(after_turn(), Machine::let_go), Flash, again),
     ]);
+}
+
+#[test]
+fn a_machine_is_held_only_when_both_ways_to_its_disk_were_tried() {
+    use Policy::{FlashAlways, FlashOnce};
+    for max_attempts in [1, 2] {
+        let around = Surroundings { max_attempts, ..around() };
+        let next = |machine| told(&machine, &around, Asker::PowerOn, at(30)).0;
+        for (returns, action) in [(1, Action::Local), (2, Action::Local), (3, Action::Hold)] {
+            let once = back(flashed(FlashOnce), returns, Action::Local);
+            assert_eq!(next(once), action, "once, {returns} of {max_attempts}");
+            let always = back(after(flashed(FlashAlways), DISK_TURN), returns, Action::Local);
+            let action = if returns < max_attempts { Action::Flash } else { action };
+            assert_eq!(next(always), action, "always, {returns} of {max_attempts}");
+        }
+    }
 }
 
 #[test]
@@ -306,6 +334,26 @@ fn explaining_a_missing_disk_offers_those_there_are() {
     assert_eq!(hint(&machine), want);
 }
 
+#[test]
+fn explaining_a_missing_disk_prefers_a_number_that_is_the_disks_own() {
+    use bty_api::types::v1::{Disk, Hardware};
+    let mut machine = machine(Policy::FlashOnce);
+    machine.intent.disk = None;
+    let rows = [
+        ("S1", "", "serial:S1"),
+        ("S1", "0x5000c500a1b2c3d4", "wwn:0x5000c500a1b2c3d4"),
+        ("", "0x5000c500a1b2c3d4", "wwn:0x5000c500a1b2c3d4"),
+        ("S1", "t10.ATA QEMU HARDDISK S1", "serial:S1"),
+        ("", "t10.ATA QEMU HARDDISK S1", "wwn:t10.ATA QEMU HARDDISK S1"),
+    ];
+    for (serial, wwn, want) in rows {
+        let disk = Disk { serial: serial.into(), wwn: wwn.into(), ..Disk::default() };
+        machine.observed.hardware = Some(Hardware { disks: vec![disk], ..Hardware::default() });
+        let hints = explain(&machine, &around(), at(0)).hints;
+        assert!(hints[0].contains(&format!("--disk {want} (")), "{hints:?}");
+    }
+}
+
 fn any_machine() -> impl Strategy<Value = Machine> {
     let policy = prop::sample::select(&Policy::ALL[..]);
     let state = prop::sample::select(vec![
@@ -332,6 +380,7 @@ fn any_machine() -> impl Strategy<Value = Machine> {
         observed.attempts = attempts;
         observed.open_boot_id = is_open.then(|| BOOT.to_owned());
         observed.returns = returns;
+        observed.restart_returns = attempts;
         observed.attempt =
             asked.map(|(seconds, action)| Attempt { action, paths: Vec::new(), at: at(seconds) });
         observed.disk_turn_at = had_turn.then(|| at(50));

@@ -21,7 +21,8 @@ use crate::{
     problem::Problem,
     record::{FlashRecord, RunFailure},
     work::{
-        Boot, CheckIn, Outcome, Plan, Progress, RETRY_AFTER, check_in, finish, report_progress,
+        Boot, CheckIn, Outcome, Plan, Progress, RETRY_AFTER, check_in, finish, printable,
+        report_progress,
     },
 };
 
@@ -32,6 +33,8 @@ const HARDWARE_BYTES: usize = 256 * 1024;
 /// What a machine may have.
 const MOST_DISKS: usize = 256;
 const MOST_NICS: usize = 64;
+/// Modules beyond these are dropped, without a word: it bounds what is stored, and is far more than a live system loads. bty-httpd names
+/// at most 100 in a boot script, and sends a machine that has more the whole live system, so what was dropped is missed nowhere.
 const MOST_MODULES: usize = 512;
 /// Bytes of what was done so that the firmware boots the disk.
 const NEXT_BOOT_BYTES: usize = 16 * 1024;
@@ -193,11 +196,66 @@ fn outcome(outcome: WireOutcome) -> Result<Outcome, Problem> {
             zeroed_bytes: record.zeroed_bytes,
             elapsed_ms: record.elapsed_ms,
             // The flash is good whatever is said of the firmware.
-            next_boot: record.next_boot.filter(|next| next.encoded_len() <= NEXT_BOOT_BYTES),
+            next_boot: record
+                .next_boot
+                .filter(|next| next.encoded_len() <= NEXT_BOOT_BYTES)
+                .map(harmless),
         }),
         WireOutcome::Inventoried(_) => Outcome::Inventoried,
         WireOutcome::Failed(wire::RunFailure { reason, message, agent_log, kernel_log }) => {
-            Outcome::Failed(RunFailure { reason, message, agent_log, kernel_log })
+            Outcome::Failed(RunFailure {
+                reason: printable(&reason),
+                message: lines(&message),
+                agent_log: lines(&agent_log),
+                kernel_log: lines(&kernel_log),
+            })
         }
     })
+}
+
+/// What an operator's terminal shows of the firmware, with nothing in it that a terminal obeys.
+fn harmless(next: wire::NextBoot) -> wire::NextBoot {
+    let wire::NextBoot { entry, loader, written, is_next, order, new_order, warning } = next;
+    wire::NextBoot {
+        entry: printable(&entry),
+        loader: printable(&loader),
+        written,
+        is_next,
+        order: printable(&order),
+        new_order: printable(&new_order),
+        warning: printable(&warning),
+    }
+}
+
+/// Text of several lines, as harmless.
+fn lines(text: &str) -> String {
+    let is_obeyed = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    text.chars().map(|c| if is_obeyed(c) { ' ' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_an_agent_says_of_the_end_moves_a_terminal() {
+        let bad = || "a\u{1b}]0;title\u{7}\u{9b}2J\r\nb".to_owned();
+        let failure =
+            wire::RunFailure { reason: bad(), message: bad(), agent_log: bad(), kernel_log: bad() };
+        let Ok(Outcome::Failed(failed)) = outcome(WireOutcome::Failed(failure)) else { panic!() };
+        let (line, text) = ("a ]0;title  2J  b", "a ]0;title  2J \nb");
+        assert_eq!(failed.reason, line);
+        assert_eq!([failed.message, failed.agent_log, failed.kernel_log], [text; 3]);
+        let next = wire::NextBoot {
+            entry: bad(),
+            loader: bad(),
+            order: bad(),
+            new_order: bad(),
+            warning: bad(),
+            ..wire::NextBoot::default()
+        };
+        let next = harmless(next);
+        let shown = [next.entry, next.loader, next.order, next.new_order, next.warning];
+        assert_eq!(shown, [line; 5]);
+    }
 }

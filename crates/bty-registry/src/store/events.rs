@@ -1,10 +1,10 @@
 //! The table of events.
 
-use std::time::SystemTime;
+use std::{ops::RangeInclusive, time::SystemTime};
 
 use bty_api::{convert::timestamp, registry::v1::Event};
 use bty_types::MacAddr;
-use rusqlite::{Connection, OptionalExtension, Row};
+use rusqlite::{Connection, Row};
 
 use super::{
     encode::{Columns, integer, millis},
@@ -17,6 +17,8 @@ use crate::record::NewEvent;
 const SELECT: &str = "SELECT id, at, kind, actor, mac, run_id, image_id, message FROM events";
 /// Events that one answer may hold.
 const MOST: u32 = 1000;
+/// Events of a machine among which so many boots in a minute are looked for, for each of them: there are runs, lessons and changes too.
+const LATEST_PER_BOOT_EVENT: u32 = 8;
 
 /// Which events are meant.
 #[derive(Debug, Clone, Default)]
@@ -49,23 +51,29 @@ impl Snapshot<'_> {
         self.events(filter, "id > ?3 ORDER BY id", integer(after), limit)
     }
 
-    /// Whether so many events of this machine were recorded after `since`.
-    pub(crate) fn has_events_since(
+    /// Whether this machine's latest events hold so many of its boots from this time. What was learned from boots is not counted, nor
+    /// what was recorded in the future, before the clock was set back.
+    pub(crate) fn has_boot_events(
         &self,
         mac: MacAddr,
         count: u32,
-        since: SystemTime,
+        during: RangeInclusive<SystemTime>,
     ) -> Result<bool, StoreError> {
         let doing = "counting a machine's latest events";
+        // A machine may have very many events: no more are looked at than this.
+        let latest = count.saturating_mul(LATEST_PER_BOOT_EVENT);
         let mut statement = self
             .connection
             .prepare_cached(
-                "SELECT at > ?2 FROM events WHERE mac = ?1 AND mac <> '' ORDER BY id DESC LIMIT 1 OFFSET ?3",
+                "SELECT count(*) >= ?5 FROM (SELECT at, kind, actor FROM events WHERE mac = ?1 AND mac <> '' \
+                 ORDER BY id DESC LIMIT ?4) \
+                 WHERE at > ?2 AND at <= ?3 AND kind LIKE 'boot.%' AND actor <> 'registry'",
             )
             .doing(doing)?;
-        let nth = statement
-            .query_row((mac.to_string(), millis(since), count.saturating_sub(1)), |row| row.get(0));
-        Ok(nth.optional().doing(doing)?.unwrap_or(false))
+        let (after, until) = (millis(*during.start()), millis(*during.end()));
+        statement
+            .query_row((mac.to_string(), after, until, latest, count), |row| row.get(0))
+            .doing(doing)
     }
 
     /// The id of the newest event; 0 where there was never one.
@@ -156,4 +164,41 @@ fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
         image_id: columns.take()?,
         message: columns.take()?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{rules::Rules, store::open};
+
+    #[test]
+    fn only_a_machines_boots_of_this_minute_count() {
+        let folder = tempfile::tempdir().unwrap();
+        let connection = open::read_write(&folder.path().join("registry.db")).unwrap();
+        let rules = Rules::for_tests();
+        let snapshot = Snapshot { connection: &connection, rules: &rules };
+        let mac: MacAddr = "52:54:00:77:00:01".parse().unwrap();
+        let now = SystemTime::UNIX_EPOCH + Duration::from_hours(1_000_000);
+        let minute = Duration::from_mins(1);
+        let put = |kind, actor: &str, at| {
+            let event =
+                NewEvent { kind, actor: actor.into(), mac: Some(mac), ..NewEvent::default() };
+            insert(&connection, at, event).unwrap();
+        };
+        let has = |count| snapshot.has_boot_events(mac, count, now - minute..=now).unwrap();
+        // The clock was a day ahead, and is right now.
+        for _ in 0..5 {
+            put("boot.firmware", "dhcp", now + 1440 * minute);
+        }
+        put("boot.firmware", "dhcp", now - minute);
+        put("machine.changed", "root", now);
+        put("boot.returned", "registry", now);
+        assert!(!has(1));
+        put("boot.firmware", "dhcp", now);
+        assert!(has(1) && !has(2));
+        put("boot.local", "httpd", now);
+        assert!(has(2) && !has(3));
+    }
 }

@@ -22,7 +22,8 @@ const SELECT: &str = "SELECT m.mac, m.name, m.policy, m.image, m.disk, m.generat
      m.stage, m.stage_at, m.hardware, m.hardware_at, m.finished_generation, m.flashed_image, m.flashed_at, \
      r.id, r.state, r.boot_id, r.percent, m.attempts, m.attempt_action, m.attempt_paths, m.attempt_at, m.open_boot_id, \
      m.disk_turn_at, m.failure_generation, m.failure_reason, m.failure_message, m.revision, m.chain, \
-     m.platform, m.own_drivers, m.other_exit, m.way_moved_at, m.returns, m.boot_entry \
+     m.platform, m.own_drivers, m.other_exit, m.way_moved_at, m.returns, m.boot_entry, m.restart_returns, \
+     m.checked_in \
      FROM machines m LEFT JOIN runs r ON r.id = m.run_id";
 
 impl Snapshot<'_> {
@@ -180,12 +181,12 @@ impl Transaction<'_> {
                  stage, stage_at, hardware, hardware_at, finished_generation, flashed_image, flashed_at, run_id, attempts, \
                  attempt_action, attempt_paths, attempt_at, open_boot_id, disk_turn_at, failure_generation, failure_reason, \
                  failure_message, revision, chain, platform, own_drivers, other_exit, way_moved_at, returns, \
-                 boot_entry) \
+                 boot_entry, restart_returns, checked_in) \
                  VALUES (:mac, :name, :policy, :image, :disk, :generation, :first_seen, :last_seen, :address, \
                  :stage, :stage_at, :hardware, :hardware_at, :finished_generation, :flashed_image, :flashed_at, :run_id, \
                  :attempts, :attempt_action, :attempt_paths, :attempt_at, :open_boot_id, :disk_turn_at, \
                  :failure_generation, :failure_reason, :failure_message, :revision, :chain, :platform, :own_drivers, :other_exit, \
-                 :way_moved_at, :returns, :boot_entry)",
+                 :way_moved_at, :returns, :boot_entry, :restart_returns, :checked_in)",
             )
             .doing("writing a machine")?;
         statement
@@ -224,6 +225,8 @@ impl Transaction<'_> {
                 ":way_moved_at": observed.way.moved_at.map(millis),
                 ":returns": observed.returns,
                 ":boot_entry": intent.boot_entry.map(BootEntry::as_str),
+                ":restart_returns": observed.restart_returns,
+                ":checked_in": observed.checked_in,
             })
             .doing("writing a machine")?;
         Ok(())
@@ -271,6 +274,8 @@ fn machine(row: &Row<'_>) -> rusqlite::Result<Machine> {
         platform: Platform::Unspecified,
         way: Way::default(),
         returns: 0,
+        restart_returns: 0,
+        checked_in: None,
     };
     let mut machine = Machine { mac, intent, observed, revision: columns.count()? };
     // What the second migration has added.
@@ -284,6 +289,9 @@ fn machine(row: &Row<'_>) -> rusqlite::Result<Machine> {
     machine.observed.returns = columns.count()?;
     // And the third.
     machine.intent.boot_entry = columns.maybe_parsed("a wish for boot entries")?;
+    // And the fourth.
+    machine.observed.restart_returns = columns.count()?;
+    machine.observed.checked_in = columns.take()?;
     Ok(machine)
 }
 

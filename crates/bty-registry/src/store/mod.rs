@@ -23,7 +23,7 @@ use tokio::sync::broadcast;
 use crate::{change::Change, rules::Rules};
 
 pub(crate) use events::EventFilter;
-pub(crate) use open::StoreError;
+pub(crate) use open::{JobError, StoreError};
 pub(crate) use readers::Snapshot;
 pub(crate) use transaction::Transaction;
 
@@ -64,7 +64,7 @@ impl Store {
     ) -> Result<T, E>
     where
         T: Send + 'static,
-        E: From<StoreError> + Send + 'static,
+        E: JobError + Send + 'static,
     {
         self.writer.write(job).await
     }

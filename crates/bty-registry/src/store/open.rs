@@ -18,10 +18,11 @@ const STEPS: &[M<'static>] = &[
     M::up(include_str!("schema_0001.sql")),
     M::up(include_str!("schema_0002.sql")),
     M::up(include_str!("schema_0003.sql")),
+    M::up(include_str!("schema_0004.sql")),
 ];
 const MIGRATIONS: Migrations<'static> = Migrations::from_slice(STEPS);
 /// How many there are.
-const VERSION: i64 = 3;
+const VERSION: i64 = 4;
 /// How long a connection waits for another's lock. Only a backup tool beside us would hold one for long.
 const BUSY: Duration = Duration::from_secs(5);
 
@@ -115,6 +116,15 @@ impl StoreError {
         Self::Commit(problem.to_string())
     }
 
+    /// The same once more, for everybody else whom it concerns.
+    pub(super) fn again(&self) -> Self {
+        match self {
+            Self::Full => Self::Full,
+            Self::Commit(why) => Self::Commit(why.clone()),
+            other => Self::Commit(bty_api::status::chain(other)),
+        }
+    }
+
     /// What kind of failure this is.
     pub(crate) fn kind(&self) -> ErrorKind {
         match self {
@@ -137,6 +147,18 @@ impl StoreError {
             | Self::Commit(_)
             | Self::Job => ErrorKind::Internal,
         }
+    }
+}
+
+/// An error of a job, which may be the database's.
+pub(crate) trait JobError: From<StoreError> {
+    /// The database's, where it is.
+    fn of_store(&self) -> Option<&StoreError>;
+}
+
+impl JobError for StoreError {
+    fn of_store(&self) -> Option<&StoreError> {
+        Some(self)
     }
 }
 
@@ -224,6 +246,31 @@ mod tests {
         let version: i64 =
             connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
         assert_eq!(version, VERSION);
+    }
+
+    #[test]
+    fn the_boot_whose_agent_checked_in_is_taken_from_the_latest_run() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        MIGRATIONS.to_version(&mut connection, 3).unwrap();
+        let machine = |mac, run| {
+            format!(
+                "INSERT INTO machines (mac, policy, generation, first_seen, address, stage, finished_generation, attempts, \
+                 attempt_paths, revision, run_id) VALUES ('{mac}', 'local', 1, 0, '', 0, 0, 0, '', 1, {run});"
+            )
+        };
+        let run = "INSERT INTO runs (id, mac, boot_id, action, generation, state, image_id, image, disk_selector, started_at, \
+                   heard_at, check_ins, percent, failure_message, agent_log, kernel_log, fetched_bytes, written_bytes, \
+                   zeroed_bytes, elapsed_ms, revision) \
+                   VALUES ('r1', 'a', 'b1', 'flash', 1, 'lost', '', '', '', 0, 0, 1, 0, '', '', '', 0, 0, 0, 0, 1);";
+        connection
+            .execute_batch(&format!("{run}{}{}", machine("a", "'r1'"), machine("b", "NULL")))
+            .unwrap();
+        MIGRATIONS.to_latest(&mut connection).unwrap();
+        let checked_in = |mac| -> Option<String> {
+            let sql = "SELECT checked_in FROM machines WHERE mac = ?1";
+            connection.query_row(sql, [mac], |row| row.get(0)).unwrap()
+        };
+        assert_eq!((checked_in("a").as_deref(), checked_in("b")), (Some("b1"), None));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use rusqlite::Connection;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::{
-    open::{Doing, StoreError},
+    open::{Doing, JobError, StoreError},
     transaction::Transaction,
 };
 use crate::{change::Change, rules::Rules};
@@ -22,10 +22,27 @@ const QUEUE: usize = 1024;
 const GROUP: usize = 64;
 
 /// Runs in the transaction, where there is one; returns whether its changes are to be kept, and whom to tell after the commit.
-type Job = Box<dyn FnOnce(Result<&mut Transaction<'_>, StoreError>) -> (bool, Answer) + Send>;
+type Job = Box<dyn FnOnce(Result<&mut Transaction<'_>, StoreError>) -> (Outcome, Answer) + Send>;
 /// Told how the commit went.
 type Answer = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 type Observe = Box<dyn Fn(Duration) + Send>;
+
+/// What became of a job.
+enum Outcome {
+    /// Its changes are to be kept.
+    Good,
+    /// It refused, or the database did, which said this.
+    Bad(Option<StoreError>),
+}
+
+impl Outcome {
+    fn of<T, E: JobError>(outcome: &Result<T, E>) -> Self {
+        match outcome {
+            Ok(_) => Self::Good,
+            Err(problem) => Self::Bad(problem.of_store().map(StoreError::again)),
+        }
+    }
+}
 
 /// The thread that writes, and the way to it.
 #[derive(Debug)]
@@ -72,12 +89,12 @@ impl Writer {
     ) -> Result<T, E>
     where
         T: Send + 'static,
-        E: From<StoreError> + Send + 'static,
+        E: JobError + Send + 'static,
     {
         let (answer, answered) = oneshot::channel();
         let job: Job = Box::new(move |transaction| {
             let outcome = transaction.map_err(E::from).and_then(job);
-            let keep = outcome.is_ok();
+            let became = Outcome::of(&outcome);
             let tell: Answer = Box::new(move |committed| {
                 // Nobody listens where the caller went away meanwhile.
                 let _ = answer.send(match committed {
@@ -85,7 +102,7 @@ impl Writer {
                     Err(problem) => outcome.and(Err(problem.into())),
                 });
             });
-            (keep, tell)
+            (became, tell)
         });
         self.jobs()?.send(job).await.map_err(|_| StoreError::Closed)?;
         // The answer is dropped unsent only where the job panicked.
@@ -101,7 +118,7 @@ impl Writer {
             if let Err(problem) = &outcome {
                 tracing::warn!(err = %bty_api::status::chain(problem), "a note was not recorded");
             }
-            (outcome.is_ok(), Box::new(|_| {}))
+            (Outcome::of(&outcome), Box::new(|_| {}))
         });
         if let Ok(jobs) = self.jobs() {
             let _ = jobs.try_send(job);
@@ -136,6 +153,8 @@ impl Thread {
         let now = SystemTime::now();
         let mut answers = Vec::new();
         let mut changes = Vec::new();
+        // Why SQLite has taken the whole transaction back, where it has: its first error, which concerns all of the group.
+        let mut taken_back = None;
         if let Err(problem) = self.connection.execute_batch("BEGIN IMMEDIATE") {
             tracing::error!(err = %problem, "beginning a transaction failed");
             for job in jobs {
@@ -145,17 +164,29 @@ impl Thread {
             return;
         }
         for job in jobs {
+            if let Some(problem) = &taken_back {
+                answers.push(refuse(job, problem));
+                continue;
+            }
             let mut transaction = Transaction::new(&self.connection, &self.rules, now);
-            let done = catch_unwind(AssertUnwindSafe(|| run_job(job, &mut transaction)));
+            let done =
+                catch_unwind(AssertUnwindSafe(|| run_job(job, &mut transaction, &mut taken_back)));
             if let Ok((answer, outcome)) = done {
                 changes.extend(outcome);
                 answers.push(answer);
             } else {
                 tracing::error!("a job in the database panicked; nothing of it was kept");
                 let _ = self.connection.execute_batch("ROLLBACK TO job; RELEASE job");
+                taken_back = self.connection.is_autocommit().then_some(StoreError::Job);
             }
         }
-        let committed = self.connection.execute_batch("COMMIT");
+        let committed = match taken_back {
+            Some(problem) => Err(problem),
+            None => self
+                .connection
+                .execute_batch("COMMIT")
+                .map_err(|problem| StoreError::uncommitted(&problem)),
+        };
         (self.observe)(started.elapsed());
         match committed {
             Ok(()) => {
@@ -169,35 +200,55 @@ impl Thread {
             }
             Err(problem) => {
                 tracing::error!(err = %problem, "committing to the database failed");
+                // Where SQLite hasn't done so.
                 let _ = self.connection.execute_batch("ROLLBACK");
                 for answer in answers {
-                    answer(Err(StoreError::uncommitted(&problem)));
+                    answer(Err(problem.again()));
                 }
             }
         }
     }
 }
 
-/// Runs one job in a savepoint; returns whom to answer and what to publish.
-fn run_job(job: Job, transaction: &mut Transaction<'_>) -> (Answer, Vec<Change>) {
+/// Has a job fail by what has failed for all of its group. Without a transaction its savepoint would be one of its own, kept although
+/// its caller is told that the group was not.
+fn refuse(job: Job, problem: &StoreError) -> Answer {
+    let (_, answer) = job(Err(problem.again()));
+    refused(answer, problem.again())
+}
+
+/// Runs one job in a savepoint; returns whom to answer and what to publish. A disk that is full, one that fails and a lack of memory
+/// have SQLite take the whole transaction back: then `taken_back` says why.
+fn run_job(
+    job: Job,
+    transaction: &mut Transaction<'_>,
+    taken_back: &mut Option<StoreError>,
+) -> (Answer, Vec<Change>) {
     let connection = transaction.connection();
-    // SQLite has taken the whole transaction back where the disk was full for an earlier job of the group. Without it this job's
-    // savepoint would be a transaction of its own, kept although its caller is told that the group was not.
-    if connection.is_autocommit() {
-        let (_, answer) = job(Err(StoreError::Full));
-        return (refused(answer, StoreError::Full), Vec::new());
-    }
     if let Err(problem) = connection.execute_batch("SAVEPOINT job").doing("beginning a change") {
+        *taken_back = connection.is_autocommit().then(|| problem.again());
         let (_, answer) = job(Err(problem));
         return (answer, Vec::new());
     }
-    let (keep, answer) = job(Ok(&mut *transaction));
+    let (became, answer) = job(Ok(&mut *transaction));
+    let (keep, said) = match became {
+        Outcome::Good => (true, None),
+        Outcome::Bad(said) => (false, said),
+    };
     let changes = if keep { transaction.changes() } else { Ok(Vec::new()) };
     let end = if keep && changes.is_ok() { "RELEASE job" } else { "ROLLBACK TO job; RELEASE job" };
-    match (connection.execute_batch(end).doing("ending a change"), changes) {
-        (Ok(()), Ok(changes)) => (answer, changes),
-        (Err(problem), _) | (_, Err(problem)) => (refused(answer, problem), Vec::new()),
+    let ended = connection.execute_batch(end).doing("ending a change");
+    let (answer, changes, problem) = match (changes, ended) {
+        (Ok(changes), Ok(())) => (answer, changes, None),
+        // The first error says why; what follows it only that the transaction is gone.
+        (Err(problem), _) | (_, Err(problem)) => {
+            (refused(answer, problem.again()), Vec::new(), Some(problem))
+        }
+    };
+    if connection.is_autocommit() {
+        *taken_back = said.or(problem);
     }
+    (answer, changes)
 }
 
 /// An answer that says that this job failed, however the commit of the group goes.
@@ -207,11 +258,13 @@ fn refused(answer: Answer, problem: StoreError) -> Answer {
 
 #[cfg(test)]
 mod tests {
+    use bty_types::ErrorKind;
+
     use super::*;
     use crate::{record::Machine, store::open};
 
     /// A job that puts a machine on record, and what its caller was told.
-    fn put(number: u8, name_bytes: usize, told: &Arc<Mutex<Vec<bool>>>) -> Job {
+    fn put(number: u8, name_bytes: usize, told: &Arc<Mutex<Vec<Option<ErrorKind>>>>) -> Job {
         let told = Arc::clone(told);
         Box::new(move |transaction| {
             let outcome = transaction.and_then(|transaction| {
@@ -221,11 +274,12 @@ mod tests {
                 machine.observed.address = "x".repeat(name_bytes);
                 transaction.put_machine(machine).map(drop)
             });
-            let (keep, tell) = (outcome.is_ok(), told);
+            let became = Outcome::of(&outcome);
             (
-                keep,
+                became,
                 Box::new(move |committed| {
-                    tell.lock().unwrap().push(outcome.and(committed).is_ok());
+                    let problem = outcome.and(committed).err();
+                    told.lock().unwrap().push(problem.map(|problem| problem.kind()));
                 }),
             )
         })
@@ -253,13 +307,13 @@ mod tests {
         let told = Arc::default();
         room(&thread, pages + 2);
         thread.commit([put(1, 10, &told), put(2, 100_000, &told), put(3, 10, &told)].into_iter());
-        assert_eq!(*told.lock().unwrap(), [false, false, false]);
+        assert_eq!(*told.lock().unwrap(), [Some(ErrorKind::Exhausted); 3], "all are told why");
         assert_eq!(known(&thread), 0);
         assert!(watcher.try_recv().is_err(), "watchers were told of what was not kept");
         // Once there is room, all goes on.
         room(&thread, pages + 1000);
         thread.commit([put(1, 10, &told), put(2, 100_000, &told), put(3, 10, &told)].into_iter());
-        assert_eq!(told.lock().unwrap()[3..], [true, true, true]);
+        assert_eq!(told.lock().unwrap()[3..], [None; 3]);
         assert_eq!(known(&thread), 3);
         assert!(watcher.try_recv().is_ok());
     }

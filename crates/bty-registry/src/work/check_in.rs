@@ -16,7 +16,7 @@ use super::{
 use crate::{
     decide::{Asker, Decision, live, what_next},
     problem::Problem,
-    record::{Image, LatestRun, Machine, NewEvent, Run, RunState},
+    record::{Failure, Image, LatestRun, Machine, NewEvent, Run, RunState},
     store::Transaction,
 };
 
@@ -96,6 +96,10 @@ pub(crate) fn check_in(
             "too many machines are known or new; none more is taken in now".into(),
         ));
     };
+    // Drivers that this machine's agent lacked at an earlier boot: since then it was given all that there are.
+    let had_all = live::lacks(&machine.observed).is_some()
+        && machine.observed.checked_in.as_deref() != Some(boot.id.as_str());
+    machine.observed.checked_in = Some(boot.id.clone());
     machine.observed.hardware = Some(said.hardware);
     machine.observed.hardware_at = Some(now);
     let was_held = machine.observed.stage == Stage::Held;
@@ -113,11 +117,11 @@ pub(crate) fn check_in(
     let machine = transaction.put_machine(machine)?;
     let machine = end_stale_run(transaction, machine, boot)?;
     if let Some(missing) = live::lacks(&machine.observed) {
-        return restart_with_all(transaction, machine, boot, &missing);
+        return restart_with_all(transaction, machine, boot, &missing, had_all);
     }
     let around = transaction.surroundings(&machine.intent)?;
     let asker = Asker::Agent { boot_id: &boot.id };
-    let decision = what_next(&machine.intent, &machine.observed, &around, asker, now);
+    let decision = what_next(&machine, &around, asker, now);
     match decision.action {
         Action::Flash | Action::Inventory => work(transaction, machine, boot, decision.action),
         Action::Local => {
@@ -132,21 +136,36 @@ pub(crate) fn check_in(
     }
 }
 
-/// Its live system lacks what it needs: the next one has everything. This try is none.
+/// Its live system lacks what it needs: the next one has everything. This try is none; but one with a live system that had everything
+/// has failed, since the next would end the same.
 fn restart_with_all(
     transaction: &mut Transaction<'_>,
     machine: Machine,
     boot: &Boot,
     missing: &str,
+    had_all: bool,
 ) -> Result<Plan, Problem> {
     end_run(transaction, &machine, "SUPERSEDED", "its live system lacks drivers that it needs")?;
     let mut machine = transaction.machine(boot.mac)?.unwrap_or(machine);
     if machine.observed.open_boot_id.as_deref() == Some(boot.id.as_str()) {
         machine.observed.open_boot_id = None;
-        machine.observed.attempts = machine.observed.attempts.saturating_sub(1);
+        if !had_all {
+            machine.observed.attempts = machine.observed.attempts.saturating_sub(1);
+        }
     }
+    let reason = if had_all {
+        let message = format!("its live system lacks {missing}, though it had all drivers");
+        let reason = format!("restarting: {message}");
+        machine.observed.failure = Some(Failure {
+            generation: machine.intent.generation,
+            reason: "DRIVERS_MISSING".into(),
+            message,
+        });
+        reason
+    } else {
+        format!("restarting with all drivers: it needs {missing} now")
+    };
     transaction.put_machine(machine)?;
-    let reason = format!("restarting with all drivers: it needs {missing} now");
     transaction.event(NewEvent {
         kind: "agent.drivers",
         actor: "registry".into(),

@@ -152,8 +152,7 @@ fn take(
     let stage = stage(contact);
     // A machine that waits asks every few seconds, each time anew: that is told once.
     let is_new = machine.observed.stage != stage || contact.new_attempt && stage != Stage::Held;
-    let chain = machine.intent.chain.unwrap_or_else(|| transaction.rules().boot_chain);
-    let lesson = way::learn(&mut machine, contact, stage, chain, at);
+    let lesson = way::learn(&mut machine, contact, stage, transaction.rules(), at);
     machine.reached(stage, at);
     if !contact.address.is_empty() {
         machine.observed.address = printable(&contact.address);
@@ -169,7 +168,7 @@ fn take(
     let is_told = contact.failed || is_new;
     let minute_ago = now.checked_sub(MINUTE).unwrap_or(now);
     let most = transaction.rules().max_boot_events_per_minute;
-    if is_told && transaction.has_events_since(mac, most, minute_ago)? {
+    if is_told && transaction.has_boot_events(mac, most, minute_ago..=now)? {
         return Ok(false);
     }
     if is_told {
@@ -285,6 +284,6 @@ fn message(contact: &Contact, stage: Stage) -> String {
 }
 
 /// Text from the network as one line.
-pub(super) fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(2 * DETAIL_CHARS).collect()
 }

@@ -14,7 +14,7 @@ mod update;
 mod way;
 
 pub(crate) use check_in::{Boot, CheckIn, Plan, RETRY_AFTER, check_in};
-pub(crate) use contact::{MAX_CONTACTS, Taken, take_contacts};
+pub(crate) use contact::{MAX_CONTACTS, Taken, printable, take_contacts};
 pub(crate) use finish::{Outcome, finish};
 pub(crate) use progress::{Progress, report_progress};
 pub(crate) use sweep::sweep;

@@ -147,7 +147,7 @@ fn apply(machine: &mut Machine, update: Update, made: bool) -> Vec<String> {
     }
     let began = words.len() > before;
     if update.reset_way {
-        machine.reset_way();
+        machine.let_go();
         words.push("boots in the usual way again".into());
     }
     // A machine that was just made is in its first generation already.

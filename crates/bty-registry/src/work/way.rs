@@ -11,7 +11,7 @@ use bty_api::{
 };
 use bty_types::BootChain;
 
-use crate::record::Machine;
+use crate::{decide::RETURNS_UNTIL_OTHER_EXIT, record::Machine, rules::Rules};
 
 /// A boot program that has not been heard of for so long is given up: spanning tree keeps a port silent for up to 50 s after
 /// the program has reset its card, and iPXE waits for that.
@@ -19,13 +19,9 @@ pub(crate) const PROGRAM_SILENT: Duration = Duration::from_mins(3);
 /// A firmware that asks again sooner was given no time to fail: it refused the program. Later, somebody has switched the
 /// machine off because it hung.
 const REFUSED_WITHIN: Duration = Duration::from_secs(20);
-/// A machine that was sent to its disk and is back so soon has not booted it: its firmware went on, without a self-test between.
-const BACK_WITHIN: Duration = Duration::from_secs(20);
 /// A machine that its firmware was to send to the disk at a restart, and that is back so soon, may not have booted it: a server's
 /// self-test takes up to four minutes. Or its system has restarted it at once.
 const RESTARTED_WITHIN: Duration = Duration::from_mins(5);
-/// Returns after which the other way to the disk is tried.
-const RETURNS_UNTIL_OTHER_EXIT: u32 = 2;
 
 /// What was learned.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,9 +37,10 @@ pub(super) fn learn(
     machine: &mut Machine,
     contact: &Contact,
     stage: Stage,
-    chain: BootChain,
+    rules: &Rules,
     at: SystemTime,
 ) -> Option<Lesson> {
+    let chain = machine.intent.chain.unwrap_or(rules.boot_chain);
     take_platform(machine, contact.platform());
     let is_start = stage == Stage::Firmware || stage == Stage::Ipxe;
     if !is_start || contact.failed {
@@ -55,7 +52,7 @@ pub(super) fn learn(
             refused(machine, chain, since)
         }
         (Stage::BootProgram, Stage::Firmware) => give_up_program(machine, chain, since, at),
-        (Stage::Local, _) => back_from_disk(machine, contact, since),
+        (Stage::Local, _) => back_from_disk(machine, contact, rules.back_within, since),
         (Stage::Finished, _) => back_from_restart(machine, since),
         _ => None,
     }
@@ -124,14 +121,20 @@ fn give_up_program(
     })
 }
 
-fn back_from_disk(machine: &mut Machine, contact: &Contact, since: Duration) -> Option<Lesson> {
+/// Back after we sent it to its disk. So soon, its firmware went on, without a self-test between: then it has not booted.
+fn back_from_disk(
+    machine: &mut Machine,
+    contact: &Contact,
+    back_within: Duration,
+    since: Duration,
+) -> Option<Lesson> {
     let attempt = machine.observed.attempt.as_ref()?;
     // UEFI tries HTTP Boot of the same card before the disk.
     if !attempt.paths.contains(&contact.path()) {
         return None;
     }
-    if since >= BACK_WITHIN {
-        machine.observed.returns = 0;
+    if since >= back_within {
+        machine.observed.count_returns_anew();
         return None;
     }
     let observed = &mut machine.observed;
@@ -152,8 +155,8 @@ fn back_from_disk(machine: &mut Machine, contact: &Contact, since: Duration) -> 
     })
 }
 
-/// Back after a flash whose agent had told the firmware to boot the disk. That alone proves nothing, so the ways stay; `decide`
-/// sends the machine to its disk before it holds it.
+/// Back after a flash whose agent had told the firmware to boot the disk. That alone proves nothing, and the firmware did not go the
+/// way that we send it, so it is counted by itself: the ways stay, and `decide` sends the machine to its disk before it holds it.
 fn back_from_restart(machine: &mut Machine, since: Duration) -> Option<Lesson> {
     let observed = &mut machine.observed;
     // The turn began with the end of the run; where it did not, the machine was to come back.
@@ -161,17 +164,17 @@ fn back_from_restart(machine: &mut Machine, since: Duration) -> Option<Lesson> {
         return None;
     }
     if since >= RESTARTED_WITHIN {
-        observed.returns = 0;
+        observed.count_returns_anew();
         return None;
     }
-    observed.returns = observed.returns.saturating_add(1);
+    observed.restart_returns = observed.restart_returns.saturating_add(1);
     Some(Lesson {
         kind: "boot.returned",
         message: format!(
             "it is back {} s after its firmware was told to boot the disk, {} in a row: its disk does not boot, or it was \
              started again",
             since.as_secs(),
-            times(observed.returns)
+            times(observed.restart_returns)
         ),
     })
 }
@@ -209,7 +212,7 @@ mod tests {
 
     fn hears(machine: &mut Machine, stage: Stage, path: BootPath, second: u64) -> Option<Lesson> {
         let contact = Contact { path: path.into(), stage: stage.into(), ..Contact::default() };
-        learn(machine, &contact, stage, BootChain::Ipxe, at(second))
+        learn(machine, &contact, stage, &Rules::for_tests(), at(second))
     }
 
     #[test]
@@ -278,20 +281,49 @@ mod tests {
         let lesson = hears(&mut back, Stage::Firmware, BootPath::Pxe, 299).unwrap();
         assert_eq!(lesson.kind, "boot.returned");
         assert!(lesson.message.contains("back 299 s after its firmware"), "{lesson:?}");
-        assert_eq!((back.observed.returns, back.observed.way.other_exit), (1, false));
-        back.observed.returns = 1;
+        assert_eq!((back.observed.restart_returns, back.observed.way.other_exit), (1, false));
         back.reached(Stage::Finished, at(300));
         back.observed.disk_turn_at = Some(at(300));
         hears(&mut back, Stage::Ipxe, BootPath::Http, 340).unwrap();
-        assert_eq!((back.observed.returns, back.observed.way.other_exit), (2, false));
+        assert_eq!((back.observed.restart_returns, back.observed.way.other_exit), (2, false));
+        assert_eq!(back.observed.returns, 0, "bty did not send it there");
+    }
+
+    #[test]
+    fn returns_by_the_firmware_do_not_change_which_way_comes_next() {
+        // Three returns from restarts, then the ways to the disk in their order: the usual one twice, and then the other.
+        let mut back = flashed(Some(0));
+        for _ in 0..3 {
+            hears(&mut back, Stage::Firmware, BootPath::Pxe, 40).unwrap();
+        }
+        back.observed.attempt = sent_to_its_disk(&[BootPath::Pxe]).observed.attempt;
+        let mut ways = Vec::new();
+        for _ in 0..3 {
+            ways.push(back.observed.way.other_exit);
+            back.reached(Stage::Local, at(50));
+            hears(&mut back, Stage::Firmware, BootPath::Pxe, 55).unwrap();
+        }
+        assert_eq!(ways, [false, false, true]);
+        assert_eq!((back.observed.returns, back.observed.restart_returns), (3, 3));
+    }
+
+    #[test]
+    fn how_soon_is_at_once_can_be_set() {
+        let rules = Rules { back_within: Duration::from_mins(1), ..Rules::for_tests() };
+        let contact = Contact { path: BootPath::Pxe.into(), ..Contact::default() };
+        for (second, returns) in [(59, 1), (60, 0)] {
+            let mut slow = sent_to_its_disk(&[BootPath::Pxe]);
+            learn(&mut slow, &contact, Stage::Firmware, &rules, at(second));
+            assert_eq!(slow.observed.returns, returns, "after {second} s");
+        }
     }
 
     #[test]
     fn a_system_that_ran_for_a_while_has_booted() {
         let mut ran = flashed(Some(0));
-        ran.observed.returns = 2;
+        (ran.observed.returns, ran.observed.restart_returns) = (2, 2);
         assert_eq!(hears(&mut ran, Stage::Firmware, BootPath::Pxe, 300), None);
-        assert_eq!(ran.observed.returns, 0);
+        assert_eq!((ran.observed.returns, ran.observed.restart_returns), (0, 0));
     }
 
     #[test]
@@ -300,7 +332,7 @@ mod tests {
         for disk_turn in [None, Some(100)] {
             let mut machine = flashed(disk_turn);
             assert_eq!(hears(&mut machine, Stage::Firmware, BootPath::Pxe, 5), None);
-            assert_eq!(machine.observed.returns, 0);
+            assert_eq!(machine.observed.restart_returns, 0);
         }
     }
 
@@ -316,7 +348,7 @@ mod tests {
         let mut changed = machine(Stage::Script);
         changed.observed.way.own_drivers = true;
         let contact = Contact { platform: Platform::Bios.into(), ..Contact::default() };
-        learn(&mut changed, &contact, Stage::Firmware, BootChain::Ipxe, at(900));
+        learn(&mut changed, &contact, Stage::Firmware, &Rules::for_tests(), at(900));
         assert!(!changed.observed.way.own_drivers);
         assert_eq!(changed.observed.platform, Platform::Bios);
     }

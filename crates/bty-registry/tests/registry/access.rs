@@ -102,16 +102,18 @@ fn as_user(user: &str, socket: &Path, wants: &str) {
     let program = socket.parent().unwrap().join("client");
     std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let status =
-        std::os::unix::process::CommandExt::uid(&mut Command::new(&program), user.uid.as_raw())
-            .args([
-                "--exact",
-                "access::callers_get_what_they_want_of_the_socket_in_their_environment",
-            ])
-            .env("BTY_TEST_SOCKET", socket)
-            .env("BTY_TEST_WANTS", wants)
-            .status()
-            .unwrap();
+    let mut command = Command::new(&program);
+    std::os::unix::process::CommandExt::uid(&mut command, user.uid.as_raw())
+        .args(["--exact", "access::callers_get_what_they_want_of_the_socket_in_their_environment"])
+        .env("BTY_TEST_SOCKET", socket)
+        .env("BTY_TEST_WANTS", wants);
+    // A program that another test starts at this moment has the copy open for writing until it runs (ETXTBSY).
+    let status = loop {
+        match command.status() {
+            Err(problem) if problem.kind() == std::io::ErrorKind::ExecutableFileBusy => {}
+            ended => break ended.unwrap(),
+        }
+    };
     assert!(status.success(), "{}: {status}", user.name);
 }
 

@@ -125,6 +125,37 @@ async fn a_machine_whose_hardware_has_changed_is_sent_for_all_drivers_and_that_i
 }
 
 #[tokio::test]
+async fn a_machine_that_lacks_drivers_when_it_has_all_is_not_restarted_for_ever() {
+    let mut registry = Registry::start("");
+    images::put(&registry, 1, "debian:13").await;
+    registry.set(MAC, wish(Policy::FlashOnce)).await.unwrap();
+    // The first restart is no try; the three that follow a live system with everything are.
+    for boot in ["b0", "b1", "b2", "b3"] {
+        assert_eq!(registry.power_on(MAC, boot).await, Action::Flash, "{boot}");
+        for _ in 0..2 {
+            // Said twice, as by an agent that did not hear the answer.
+            let plan = registry.check_in_with(MAC, boot, loaded(&[], &["odd"])).await.unwrap();
+            assert!(matches!(plan, Plan::Restart(_)), "{plan:?}");
+        }
+    }
+    let (action, reason) = registry.next(MAC).await;
+    assert_eq!(action, Action::Hold);
+    assert_eq!(reason, "failed 3 times: its live system lacks odd, though it had all drivers");
+}
+
+#[tokio::test]
+async fn an_agent_that_is_told_to_boot_the_disk_was_not_silent() {
+    let mut registry = Registry::start("");
+    images::put(&registry, 1, "debian:13").await;
+    registry.set(MAC, wish(Policy::FlashOnce)).await.unwrap();
+    registry.power_on(MAC, "b1").await;
+    registry.set(MAC, wish(Policy::Local)).await.unwrap();
+    let plan = registry.check_in_with(MAC, "b1", loaded(&["igc"], &[])).await.unwrap();
+    assert!(matches!(plan, Plan::BootDisk(_)), "{plan:?}");
+    assert_eq!(registry.boot_of(MAC).await.live_modules, ["igc"]);
+}
+
+#[tokio::test]
 async fn a_machine_is_flashed_once_with_every_step_on_record() {
     let mut registry = Registry::start("");
     let image = images::put(&registry, 1, "debian:13").await;

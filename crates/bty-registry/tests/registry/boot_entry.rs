@@ -115,6 +115,10 @@ async fn a_disk_that_never_boots_is_held_until_it_is_let_go() {
     let image = images::put(&registry, 1, "debian:13").await;
     registry.set(MAC, wish(Policy::FlashOnce, BootEntry::Next)).await.unwrap();
     flash(&mut registry, "b1", &image, Some(told())).await;
+    registry.firmware(MAC).await;
+    let said = messages(&registry, "boot.returned").await.pop().unwrap();
+    assert!(said.contains("after its firmware was told to boot the disk, once in a row"), "{said}");
+    registry.power_on(MAC, "disk").await;
     for times in ["once", "2 times", "3 times"] {
         assert_eq!(registry.next(MAC).await.0, Action::Local, "before it was back {times}");
         registry.firmware(MAC).await;
@@ -123,6 +127,8 @@ async fn a_disk_that_never_boots_is_held_until_it_is_let_go() {
         let told = registry.power_on(MAC, "disk").await;
         let want = if times == "3 times" { Action::Hold } else { Action::Local };
         assert_eq!(told, want, "back {times}");
+        let other_exit = registry.boot_of(MAC).await.way.unwrap().other_exit;
+        assert_eq!(other_exit, times != "once", "the other way to the disk, back {times}");
     }
     let (action, reason) = registry.next(MAC).await;
     assert_eq!(action, Action::Hold);
@@ -145,8 +151,14 @@ async fn flash_always_with_a_disk_that_never_boots_ends_too() {
         flash(&mut registry, &format!("flash-{round}"), &image, Some(told())).await;
         registry.firmware(MAC).await;
     }
-    // A system that restarts the machine at once looks the same, so the disk shows itself once more.
-    assert_eq!(registry.power_on(MAC, "shows").await, Action::Local);
-    registry.firmware(MAC).await;
+    // A system that restarts the machine at once looks the same, so the disk shows itself, and by both ways.
+    for other_exit in [false, false, true] {
+        assert_eq!(registry.boot_of(MAC).await.way.unwrap().other_exit, other_exit);
+        assert_eq!(registry.power_on(MAC, "shows").await, Action::Local);
+        registry.firmware(MAC).await;
+    }
     assert_eq!(registry.power_on(MAC, "held").await, Action::Hold);
+    registry.reset_way(MAC).await;
+    let (action, reason) = registry.next(MAC).await;
+    assert_eq!(action, Action::Local, "what is on its disk is kept: {reason}");
 }

@@ -34,6 +34,18 @@ fn revision(registry: &Registry) -> i64 {
 }
 
 #[tokio::test]
+async fn a_database_that_it_must_not_open_ends_it_for_good() {
+    let mut registry = Registry::start("");
+    assert!(registry.stop().await.success());
+    let database = Connection::open(registry.database()).unwrap();
+    database.pragma_update(None, "user_version", 1_000_000).unwrap();
+    database.close().unwrap();
+    // Its unit doesn't start it again after this one.
+    assert_eq!(registry.run_to_its_end().code(), Some(5), "{}", registry.log());
+    assert!(registry.log().contains("made by a newer bty"), "{}", registry.log());
+}
+
+#[tokio::test]
 async fn what_was_answered_survives_a_kill_at_any_moment() {
     let mut registry = Registry::start("");
     let mut last = 0;

@@ -89,6 +89,17 @@ impl Registry {
         self.ready_after = ready_after;
     }
 
+    /// Starts it again where it ends by itself.
+    pub(crate) fn run_to_its_end(&self) -> ExitStatus {
+        let log = File::options().append(true).open(self.folder.path().join("log")).unwrap();
+        Command::new(env!("CARGO_BIN_EXE_bty-registry"))
+            .args(&self.arguments)
+            .env("BTY_LOG__FORMAT", "text")
+            .stderr(log)
+            .status()
+            .unwrap()
+    }
+
     /// Kills it as a power cut would.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();

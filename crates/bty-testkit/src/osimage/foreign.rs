@@ -12,8 +12,10 @@ use crate::{child::Program, packages, vm::Screenshot};
 
 /// memtest86+ as a disk image for BIOS and UEFI: a DOS partition table and an ESP. It shows itself on the screen only.
 pub const MEMTEST: &str = "/usr/lib/memtest86+/memtest86+x64.iso";
-/// GRUB's rescue disk, for BIOS only. It prints `GRUB loading` on the serial port where `SeaBIOS` has no graphics.
+/// GRUB's rescue disk, for BIOS only.
 pub const GRUB_RESCUE: &str = "/usr/lib/grub-rescue/grub-rescue-usb.img";
+/// What [`GRUB_RESCUE`] prints on the serial port when it starts, where `SeaBIOS` has no graphics.
+pub const GRUB_BANNER: &str = "GRUB loading";
 
 const IPXE_X64_BYTES: u64 = 32 << 20;
 

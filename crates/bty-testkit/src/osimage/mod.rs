@@ -19,8 +19,8 @@ use anyhow::{Context, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
 
 pub use foreign::{
-    GRUB_RESCUE, IPXE_ARM64_BANNER, IPXE_X64_BANNER, MEMTEST, REMOVABLE_BANNER, VENDOR_BANNER,
-    grub_rescue, ipxe_arm64, ipxe_x64, memtest, shows_memtest, two_loaders,
+    GRUB_BANNER, GRUB_RESCUE, IPXE_ARM64_BANNER, IPXE_X64_BANNER, MEMTEST, REMOVABLE_BANNER,
+    VENDOR_BANNER, grub_rescue, ipxe_arm64, ipxe_x64, memtest, shows_memtest, two_loaders,
 };
 
 use crate::{child::Program, packages};

@@ -88,7 +88,7 @@ fn file_system(files: &[&str]) -> Vec<u8> {
 #[test]
 fn the_images_own_loader_comes_before_the_removable_mediums() {
     let removable = "EFI/BOOT/BOOTX64.EFI";
-    let rows: [(&[&str], &str); 8] = [
+    let rows: [(&[&str], &str); 10] = [
         (&[removable], "\\EFI\\BOOT\\BOOTX64.EFI"),
         (&["efi/boot/bootx64.efi", "EFI/debian/grub.cfg"], "\\efi\\boot\\bootx64.efi"),
         (
@@ -104,6 +104,11 @@ fn the_images_own_loader_comes_before_the_removable_mediums() {
             &["EFI/ubuntu/shimx64.efi", "EFI/centos/shimx64.efi", "EFI/arch/grubx64.efi"],
             "\\EFI\\centos\\shimx64.efi",
         ),
+        (
+            &["EFI/opensuse/grubx64.efi", "EFI/opensuse/shim.efi", removable],
+            "\\EFI\\opensuse\\shim.efi",
+        ),
+        (&["EFI/sles/shim.efi", "EFI/debian/grubx64.efi"], "\\EFI\\sles\\shim.efi"),
         (&[removable, "EFI/debian/shimaa64.efi"], "\\EFI\\BOOT\\BOOTX64.EFI"),
         (&[removable, "EFI/systemd/systemd-bootx64.efi"], "\\EFI\\systemd\\systemd-bootx64.efi"),
     ];
@@ -156,16 +161,47 @@ fn what_has_no_loader_says_so() {
     assert!(matches!(find(&unformatted, "x64"), Err(LoaderError::Read(_))));
 }
 
-#[test]
-fn a_folder_that_leads_in_a_circle_ends() {
-    // The first cluster of EFI's folder is followed by itself in both tables, and is full.
+/// A disk whose folder EFI is one cluster that is followed by itself, full of this entry.
+fn circle(entry: [u8; 32]) -> Memory {
     let mut circle = disk(&["EFI/BOOT/BOOTX64.EFI"]);
     let esp = &mut circle.bytes[ESP_START..ESP_START + ESP_BYTES];
-    for byte in esp.iter_mut().skip(SECTOR).take(16 * SECTOR) {
-        *byte = 0x02;
+    let number = |at: usize| usize::from(u16::from_le_bytes([esp[at], esp[at + 1]]));
+    // The parameters of FAT (fatgen103, "Boot Sector and BPB").
+    let (sector, cluster_bytes) = (number(11), number(11) * usize::from(esp[13]));
+    let (table, tables, table_bytes) =
+        (number(14) * sector, usize::from(esp[16]), number(22) * sector);
+    let root = table + tables * table_bytes;
+    let clusters = root + number(17) * 32;
+    let name = esp[root..clusters].chunks(32).find(|entry| entry.starts_with(b"EFI     "));
+    let first = name.map(|entry| u16::from_le_bytes([entry[26], entry[27]])).unwrap();
+    assert!(esp[54..].starts_with(b"FAT12"), "its entries are of another size");
+    for copy in 0..tables {
+        let entry = &mut esp[table + copy * table_bytes + usize::from(first) * 3 / 2..][..2];
+        let both = u16::from_le_bytes([entry[0], entry[1]]);
+        let both = if first % 2 == 0 { both & 0xf000 | first } else { both & 0x000f | first << 4 };
+        entry.copy_from_slice(&both.to_le_bytes());
     }
-    let _ = find(&circle, "x64");
-    let reads = circle.reads.load(std::sync::atomic::Ordering::Relaxed);
+    let from = clusters + (usize::from(first) - 2) * cluster_bytes;
+    for place in esp[from..from + cluster_bytes].chunks_mut(32) {
+        place.copy_from_slice(&entry);
+    }
+    circle
+}
+
+#[test]
+fn a_folder_that_leads_in_a_circle_ends() {
+    let mut file = [0; 32];
+    file[..11].copy_from_slice(b"FILE       ");
+    let mut removed = file;
+    removed[0] = 0xe5;
+    // Of files so many are looked at; entries that were removed are passed over by the library, which never comes to an end.
+    let problem = find(&circle(file), "x64").unwrap_err();
+    assert!(matches!(problem, LoaderError::NoProgram { .. }), "{problem:?}");
+    let endless = circle(removed);
+    let problem = find(&endless, "x64").unwrap_err();
+    let LoaderError::Read(why) = problem else { panic!("{problem:?}") };
+    assert!(why.to_string().contains("leads on and on"), "{why}");
+    let reads = endless.reads.load(std::sync::atomic::Ordering::Relaxed);
     assert!(reads <= u64::from(MOST_PAGES) + 1, "{reads} reads");
 }
 
