@@ -51,7 +51,7 @@ pub struct BlockDevice {
     zeroes_cheaply: bool,
 }
 
-/// A device that can't be opened for writing.
+/// A device that can't be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// It is none.
@@ -61,7 +61,7 @@ pub enum OpenError {
         path: PathBuf,
     },
     /// The kernel refuses.
-    #[error("opening {} for writing", path.display())]
+    #[error("opening {}", path.display())]
     Open {
         /// The device.
         path: PathBuf,
@@ -100,12 +100,21 @@ impl BlockDevice {
     /// Opens a device past the page cache (`O_DIRECT`) and for us alone: with `O_EXCL` the kernel refuses a device that is mounted
     /// or held, and refuses to mount it while we have it.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
+        Self::open_as(path, OFlags::RDWR | OFlags::EXCL)
+    }
+
+    /// Opens a device past the page cache to read it only; it may be mounted.
+    pub fn open_to_read(path: &Path) -> Result<Self, OpenError> {
+        Self::open_as(path, OFlags::RDONLY)
+    }
+
+    fn open_as(path: &Path, access: OFlags) -> Result<Self, OpenError> {
         let failed = |source| OpenError::Open { path: path.to_owned(), source };
         let metadata = std::fs::metadata(path).map_err(failed)?;
         if !metadata.file_type().is_block_device() {
             return Err(OpenError::NotABlockDevice { path: path.to_owned() });
         }
-        let flags = OFlags::RDWR | OFlags::DIRECT | OFlags::EXCL | OFlags::CLOEXEC;
+        let flags = access | OFlags::DIRECT | OFlags::CLOEXEC;
         let mut file: File =
             open(path, flags, Mode::empty()).map_err(|problem| failed(problem.into()))?.into();
         let size_bytes = file.seek(SeekFrom::End(0)).map_err(failed)?;

@@ -145,8 +145,9 @@ impl Job {
         &self,
         events: &mpsc::Sender<Result<WriteDiskResponse, Status>>,
     ) -> Result<FlashRecord, Status> {
-        let supply::Opened { mut image, sector_bytes } = supply::open(&self.image)
+        let supply::Opened { mut image, inspection } = supply::open(&self.image)
             .map_err(|problem| status::from_error(problem.kind(), problem.reason(), &problem))?;
+        let sector_bytes = inspection.sector_bytes;
         let needs = Needs { raw_bytes: image.raw_bytes().unwrap_or_default(), sector_bytes };
         let system = System::default();
         let refused = |problem: target::TargetError| {

@@ -63,6 +63,18 @@ pub(crate) fn choose(
     selector: &DiskSelector,
     needs: Needs,
 ) -> Result<Disk, TargetError> {
+    let (disk, disks) = look_up(system, selector)?;
+    gate(&disk, needs, &disks)?;
+    Ok(disk)
+}
+
+/// The disk that the selector names, to be read only.
+pub(crate) fn find(system: &System, selector: &DiskSelector) -> Result<Disk, TargetError> {
+    look_up(system, selector).map(|(disk, _)| disk)
+}
+
+/// The disk that the selector names, and all disks.
+fn look_up(system: &System, selector: &DiskSelector) -> Result<(Disk, Vec<Disk>), TargetError> {
     let mut disks = system.disks().map_err(TargetError::Discover)?;
     let disk = match selector {
         DiskSelector::Path(path) => match system.named(path) {
@@ -78,8 +90,7 @@ pub(crate) fn choose(
             select(selector, &disks)?.clone()
         }
     };
-    gate(&disk, needs, &disks)?;
-    Ok(disk)
+    Ok((disk, disks))
 }
 
 /// Opens the chosen disk for us alone, and looks once more whether it is the chosen one.

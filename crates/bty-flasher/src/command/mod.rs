@@ -8,11 +8,12 @@
 
 mod disks;
 mod show;
+mod verify;
 mod write;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use bty_types::ErrorKind;
+use bty_types::{ErrorKind, ImageId};
 use clap::{Parser, Subcommand, ValueEnum};
 
 /// Writes, verifies and proves disks.
@@ -39,6 +40,11 @@ enum Verb {
     },
     /// Write an image to a disk, and prove that it is there.
     Write(WriteArguments),
+    /// Say whether a disk is an image, and where not.
+    ///
+    /// Nothing is written. Ends with 0 where the disk is the image, and with 8
+    /// where it is not.
+    Verify(VerifyDiskArguments),
     /// Run as the agent of a netbooted machine; reads /proc/cmdline.
     Agent {
         /// Wait for this file, which says that drivers are loaded, before the
@@ -65,6 +71,19 @@ enum Verb {
     },
 }
 
+/// What to compare.
+#[derive(Debug, clap::Args)]
+struct VerifyDiskArguments {
+    /// A file in any format that bty imports, or the http://ADDRESS/ URL of a
+    /// bty container.
+    image: String,
+    /// The disk: /dev/sdX, serial:S, wwn:W, or only.
+    disk: String,
+    /// How to show progress and result; json is one object a line.
+    #[arg(long, value_enum, default_value = "text")]
+    output: Format,
+}
+
 /// What to write where.
 #[derive(Debug, clap::Args)]
 struct WriteArguments {
@@ -76,12 +95,50 @@ struct WriteArguments {
     /// Don't ask.
     #[arg(long)]
     yes: bool,
-    /// Don't read the disk back. Faster, and proves nothing.
-    #[arg(long)]
-    no_readback: bool,
+    /// Look at what the disk holds first, and write only what differs.
+    #[arg(long, value_enum, default_value = "auto")]
+    compare: CompareArgument,
+    /// How what was written is verified.
+    #[arg(long, value_enum, default_value = "readback")]
+    verify: VerifyArgument,
+    /// What becomes of the disk where the image has nothing but zeros.
+    #[arg(long, value_enum, default_value = "zero")]
+    holes: HolesArgument,
+    /// The id that the image must have, as b3sum prints it of the raw disk.
+    #[arg(long, value_name = "ID")]
+    expect: Option<ImageId>,
     /// How to show progress and result; json is one object a line.
     #[arg(long, value_enum, default_value = "text")]
     output: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum CompareArgument {
+    /// Where it pays, as measured on the way.
+    Auto,
+    /// Everywhere.
+    On,
+    /// Nowhere.
+    Off,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum VerifyArgument {
+    /// Each chunk before it is written, and again as the disk gives it back.
+    Readback,
+    /// Each chunk before it is written. Nothing proves that it arrived.
+    Stream,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum HolesArgument {
+    /// It reads as zeros.
+    Zero,
+    /// It is discarded, and made zero where it then reads as anything else.
+    Discard,
+    /// It stays as it is: the disk has the image's data, and is not the
+    /// image.
+    Keep,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -115,6 +172,7 @@ pub(crate) fn main() -> ExitCode {
     let outcome = match Arguments::parse().verb {
         Verb::Disks { output } => disks::run(output),
         Verb::Write(arguments) => write::run(&arguments),
+        Verb::Verify(arguments) => verify::run(&arguments),
         Verb::Agent { drivers } => return crate::agent::main(drivers.as_deref()),
         Verb::Drivers { ready } => crate::drivers::run(&ready).map_err(|problem| {
             Failure::new(ErrorKind::Internal, format!("loading drivers: {problem}"))

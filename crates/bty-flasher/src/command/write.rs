@@ -8,16 +8,17 @@ use std::{
 use bty_disk::{Disk, discover::System, gate::Needs};
 use bty_types::{DiskSelector, ErrorKind};
 
-use super::{Failure, WriteArguments, show::Show};
+use super::{CompareArgument, Failure, HolesArgument, VerifyArgument, WriteArguments, show::Show};
 use crate::{
-    engine::{Options, flash},
+    engine::{Compare, Holes, Options, flash},
     supply, target,
 };
 
 pub(super) fn run(arguments: &WriteArguments) -> Result<(), Failure> {
     let selector = selector(&arguments.disk)?;
-    let supply::Opened { mut image, sector_bytes } =
+    let supply::Opened { mut image, inspection } =
         supply::open(&arguments.image).map_err(|problem| Failure::of(problem.kind(), &problem))?;
+    let sector_bytes = inspection.sector_bytes;
     let needs = Needs { raw_bytes: image.raw_bytes().unwrap_or_default(), sector_bytes };
     let system = System::default();
     let refused = |problem: target::TargetError| Failure::of(problem.kind(), &problem);
@@ -27,7 +28,21 @@ pub(super) fn run(arguments: &WriteArguments) -> Result<(), Failure> {
     }
     let device = target::open(&system, &disk).map_err(refused)?;
     let show = Show::new(arguments.output);
-    let options = Options { readback: !arguments.no_readback, ..Options::default() };
+    let options = Options {
+        compare: match arguments.compare {
+            CompareArgument::Auto => Compare::Auto,
+            CompareArgument::On => Compare::On,
+            CompareArgument::Off => Compare::Off,
+        },
+        readback: arguments.verify == VerifyArgument::Readback,
+        holes: match arguments.holes {
+            HolesArgument::Zero => Holes::Zero,
+            HolesArgument::Discard => Holes::Discard,
+            HolesArgument::Keep => Holes::Keep,
+        },
+        expect_id: arguments.expect,
+        ..Options::default()
+    };
     let outcome = flash(&mut image, &device, &options, &AtomicBool::new(false), &|event| {
         show.event(event);
     });
@@ -44,7 +59,7 @@ pub(super) fn run(arguments: &WriteArguments) -> Result<(), Failure> {
     }
 }
 
-fn selector(text: &str) -> Result<DiskSelector, Failure> {
+pub(super) fn selector(text: &str) -> Result<DiskSelector, Failure> {
     let text = if text.starts_with('/') { format!("path:{text}") } else { text.to_owned() };
     text.parse().map_err(|problem: bty_types::ParseError| {
         Failure::new(ErrorKind::InvalidInput, problem.to_string())

@@ -10,21 +10,27 @@ const EDGE_BYTES: u64 = 128 << 10;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Edges {
     disk_bytes: u64,
+    bytes: u64,
 }
 
 impl Edges {
-    pub(super) const fn of(disk_bytes: u64) -> Self {
-        Self { disk_bytes }
+    pub(super) fn of(disk_bytes: u64) -> Self {
+        Self { disk_bytes, bytes: EDGE_BYTES.min(disk_bytes) }
+    }
+
+    /// None, where nothing is to be held back.
+    pub(super) const fn none() -> Self {
+        Self { disk_bytes: u64::MAX, bytes: 0 }
     }
 
     /// Size of each.
-    pub(super) fn bytes(self) -> u64 {
-        EDGE_BYTES.min(self.disk_bytes)
+    pub(super) const fn bytes(self) -> u64 {
+        self.bytes
     }
 
     /// Where the last one begins.
-    pub(super) fn end(self) -> u64 {
-        self.disk_bytes - self.bytes()
+    pub(super) const fn end(self) -> u64 {
+        self.disk_bytes - self.bytes
     }
 
     /// The data of this image that is in them.

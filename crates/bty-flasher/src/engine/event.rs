@@ -16,6 +16,8 @@ use serde::Serialize;
 pub enum Step {
     /// The gate.
     Gate,
+    /// Comparing, to say what differs.
+    Compare,
     /// Comparing and writing.
     Write,
     /// Making writes last.
@@ -31,6 +33,7 @@ impl Step {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Gate => "gate",
+            Self::Compare => "compare",
             Self::Write => "write",
             Self::Flush => "flush",
             Self::Prove => "prove",

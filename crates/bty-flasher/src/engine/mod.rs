@@ -16,6 +16,7 @@ mod indexed;
 mod prove;
 mod spans;
 mod streamed;
+mod verify;
 mod work;
 
 #[cfg(test)]
@@ -35,6 +36,7 @@ pub use choice::Compare;
 pub use error::FlashError;
 pub use event::{Event, Meter, Step, StepTime};
 use held::{Held, Shape};
+pub use verify::{Difference, verify};
 use work::Work;
 
 use crate::supply::Image;

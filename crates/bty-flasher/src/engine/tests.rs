@@ -263,8 +263,7 @@ fn a_changed_byte_in_the_container_is_named_and_never_written() {
         assert!(cause.contains("chunk ") && cause.contains("offset"), "{cause}");
         let beginning = disk.content()[..512].to_vec();
         assert_eq!(beginning, if is_first { [0xA5; 512] } else { [0; 512] });
-        let found =
-            bty_image::is_zero(&disk.content()[usize::try_from(last.raw_offset).unwrap()..][..512]);
+        let found = is_zero(&disk.content()[usize::try_from(last.raw_offset).unwrap()..][..512]);
         assert!(is_first || !found);
     }
 }

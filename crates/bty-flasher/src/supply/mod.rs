@@ -9,7 +9,7 @@ use std::path::Path;
 
 use bty_image::{
     container::{ChunkDecoder, ChunkError, Index, IndexError},
-    inspect::{HEAD_BYTES, inspect},
+    inspect::{HEAD_BYTES, Inspection, inspect},
     source::{FinishError, SourceError},
 };
 use bty_types::{ErrorKind, ImageId};
@@ -132,8 +132,8 @@ impl Image {
 pub struct Opened {
     /// The image, from its beginning.
     pub image: Image,
-    /// The sector size that its partition table was made for; 0 where any will do.
-    pub sector_bytes: u32,
+    /// What its first bytes say: partitions, and the sectors that they count in.
+    pub inspection: Inspection,
 }
 
 /// Opens an image: the http URL of a container, or a file in any format that the importer reads.
@@ -146,29 +146,28 @@ pub fn open(image: &str) -> Result<Opened, SupplyError> {
         return open_container(container);
     }
     let stream = RawStream::open(path)?;
-    let sector_bytes = sector_bytes(stream.head());
-    Ok(Opened { image: Image::Stream(Box::new(stream)), sector_bytes })
+    let inspection = look_at(stream.head());
+    Ok(Opened { image: Image::Stream(Box::new(stream)), inspection })
 }
 
 /// A first chunk that is not what it should be is found here, before anything is written.
 fn open_container(container: impl Container + 'static) -> Result<Opened, SupplyError> {
-    let sector_bytes = match container.index().chunk(0) {
+    let inspection = match container.index().chunk(0) {
         Some(first) if !first.is_hole => {
             let mut frame = vec![0; usize::try_from(first.frame_bytes).unwrap_or_default()];
             container.frames()?.read(first.frame_offset, &mut frame)?;
             let failed = |source| SupplyError::Read { offset: first.frame_offset, source };
             let mut decoder = ChunkDecoder::new().map_err(failed)?;
             let mut room = vec![0; usize::try_from(first.raw_bytes).unwrap_or_default()];
-            sector_bytes(decoder.decode(&first, &frame, &mut room)?)
+            look_at(decoder.decode(&first, &frame, &mut room)?)
         }
-        _ => 0,
+        _ => Inspection::default(),
     };
-    Ok(Opened { image: Image::Container(Box::new(container)), sector_bytes })
+    Ok(Opened { image: Image::Container(Box::new(container)), inspection })
 }
 
-/// What the partition table at an image's beginning counts in.
-fn sector_bytes(beginning: &[u8]) -> u32 {
-    inspect(beginning.get(..HEAD_BYTES).unwrap_or(beginning)).sector_bytes
+fn look_at(beginning: &[u8]) -> Inspection {
+    inspect(beginning.get(..HEAD_BYTES).unwrap_or(beginning))
 }
 
 /// An image that does not come.

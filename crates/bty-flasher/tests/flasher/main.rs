@@ -10,4 +10,5 @@ mod image;
 mod plans;
 mod refuse;
 mod server;
+mod verify;
 mod write;

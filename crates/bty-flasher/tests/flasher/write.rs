@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::FileExt, time::Duration};
 
-use bty_testkit::child::Program;
+use bty_testkit::{child::Program, wait};
 use nix::sys::signal::Signal;
 
 use crate::{
@@ -28,7 +28,10 @@ fn the_disk_becomes_the_image_from_any_format() {
         let (content, size) = (disk.content(), image.raw.len());
         assert!(content[..size] == image.raw, "the disk is not the image: {suffix}");
         assert!(content[size..6 * MIB].iter().all(|&byte| byte == OLD), "{suffix}");
-        assert!(content[8 * MIB - 128 * 1024..].iter().all(|&byte| byte == 0), "an old table stays: {suffix}");
+        assert!(
+            content[8 * MIB - 128 * 1024..].iter().all(|&byte| byte == 0),
+            "an old table stays: {suffix}"
+        );
     }
 }
 
@@ -93,7 +96,7 @@ fn what_was_not_read_back_is_not_called_proved() {
     let image = Image::new(2 * MIB);
     let disk = LoopDisk::new(4 * MIB, 512);
     let path = image.container().0;
-    let output = flasher(&["write", text(&path), disk.node(), "--yes", "--no-readback"]);
+    let output = flasher(&["write", text(&path), disk.node(), "--yes", "--verify=stream"]);
     let shown = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && shown.contains("not read back"), "{shown}");
     assert!(disk.content().starts_with(&image.raw));
@@ -155,7 +158,13 @@ fn a_writer_that_is_killed_leaves_a_disk_that_does_not_boot_and_can_be_written_a
     let arguments = ["write", text(&path), disk.node(), "--yes", "--output", "json"];
     let log = folder.path().join("log");
     let mut writer = Program::new(FLASHER).args(arguments).spawn(&log).unwrap();
-    writer.wait_for_log("\"step\":\"write\"", Duration::from_mins(1)).unwrap();
+    // A report of something that was done.
+    wait::until_true("the first bytes", Duration::from_mins(1), || {
+        let log = writer.log()?;
+        let is_done = |line: &str| line.contains("write") && !line.contains("\"done_bytes\":0,");
+        Ok(log.lines().any(is_done))
+    })
+    .unwrap();
     writer.signal(Signal::SIGKILL).unwrap();
     assert!(!writer.wait(Duration::from_mins(1)).unwrap().success(), "it ended too early");
     for at in edges {
