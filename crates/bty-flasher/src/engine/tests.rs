@@ -252,7 +252,7 @@ fn a_changed_byte_in_the_container_is_named_and_never_written() {
     let good = std::fs::read(&image.container).unwrap();
     let last = ContainerFile::open(&image.container).unwrap().unwrap().index().chunk(30).unwrap();
     let in_last = usize::try_from(last.frame_offset).unwrap() + 9;
-    for (changed, is_first) in [(1000, true), (in_last, false)] {
+    for (changed, is_first) in [(9, true), (in_last, false)] {
         let mut bytes = good.clone();
         bytes[changed] ^= 1;
         std::fs::write(&image.container, bytes).unwrap();
@@ -262,7 +262,7 @@ fn a_changed_byte_in_the_container_is_named_and_never_written() {
         let cause = std::error::Error::source(&problem).unwrap().to_string();
         assert!(cause.contains("chunk ") && cause.contains("offset"), "{cause}");
         let beginning = disk.content()[..512].to_vec();
-        assert_eq!(beginning, if is_first { [0xA5; 512] } else { [0; 512] });
+        assert!(beginning == if is_first { [0xA5; 512] } else { [0; 512] }, "byte {changed}");
         let found = is_zero(&disk.content()[usize::try_from(last.raw_offset).unwrap()..][..512]);
         assert!(is_first || !found);
     }
