@@ -5,6 +5,7 @@
 mod boot_scripts;
 mod dhcp;
 mod first_byte;
+mod flash;
 mod http;
 pub(crate) mod http_load;
 mod nginx;
@@ -55,6 +56,12 @@ enum What {
     Scripts,
     /// DHCP alone, beside Kea and dnsmasq.
     Dhcp,
+    /// Writing an image to a blank disk, beside qemu-img, zstd and dd, and
+    /// bmaptool.
+    Flash,
+    /// Writing it to a disk that holds nearly the same, beside bmaptool,
+    /// zstd and dd, and rsync.
+    Reflash,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -104,6 +111,15 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
     }
     if matches!(args.what, What::Netboot | What::Dhcp) {
         figures.extend(dhcp::measure(&binaries, args.runs)?);
+    }
+    if matches!(args.what, What::Flash | What::Reflash) {
+        let example = ["build", "--profile", "fast", "-p", "bty-image", "--example", "import"];
+        build::cargo(&shell).args(example).run()?;
+        let flasher = binaries.join("bty-flasher");
+        figures.extend(match args.what {
+            What::Flash => flash::blank(&flasher, args.runs)?,
+            _ => flash::again(&flasher, args.runs)?,
+        });
     }
     match args.output {
         Output::Json => println!("{}", serde_json::to_string_pretty(&figures)?),
