@@ -9,7 +9,7 @@ use std::{
 };
 
 use bty_disk::Disk;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{DecimalBytes, ProgressBar, ProgressStyle};
 
 use super::Format;
 use crate::engine::{Event, Record, Step};
@@ -68,13 +68,21 @@ impl Show {
             }
             return;
         }
-        let proof = if record.proved { "holds" } else { "was given, and not read back," };
+        let proof = if record.proved { "holds" } else { "was given, and not proved to hold," };
         println!("{} {proof} {}", disk.path, record.id);
         let seconds = Duration::from_millis(record.elapsed_ms).as_secs_f64();
+        let [raw, right, fetched, written, zeroed] = [
+            record.raw_bytes,
+            record.right_bytes,
+            record.fetched_bytes,
+            record.written_bytes,
+            record.zeroed_bytes,
+        ]
+        .map(DecimalBytes);
         println!(
-            "{} bytes of disk in {seconds:.1} s: {} read, {} written, {} zeroed",
-            record.raw_bytes, record.fetched_bytes, record.written_bytes, record.zeroed_bytes
+            "{raw} of disk in {seconds:.1} s: {right} right already, {fetched} fetched, {written} written, {zeroed} zeroed"
         );
+        println!("{}", record.choice);
     }
 
     pub(super) fn end(&self) {

@@ -2,7 +2,10 @@
 
 use std::{sync::Mutex, time::Instant};
 
-use bty_image::container::{Chunk, ChunkDecoder, ChunkError, Index, MAX_CHUNK_BYTES};
+use bty_image::{
+    container::{Chunk, ChunkDecoder, ChunkError, Index, MAX_CHUNK_BYTES},
+    is_zero,
+};
 use bty_sys::AlignedBuf;
 
 use super::{
@@ -26,8 +29,13 @@ pub(super) fn write_all(
 ) -> Result<(Vec<Held>, String), FlashError> {
     let index = container.index();
     work.mark(0, index.len(), State::Unknown);
+    let right = match work.options.compare {
+        // A beginning without anything is that of a flash that was cut off, or of a new disk, which shows soon.
+        Compare::Auto if has_no_beginning(work) => 1.0,
+        Compare::Auto => sample(index, work),
+        Compare::On | Compare::Off => 0.0,
+    };
     let held = hold(container, work)?;
-    let right = if work.options.compare == Compare::Auto { sample(index, work) } else { 0.0 };
     let choice = Mutex::new(Choice::new(work.options.compare, work.options.readback, right));
     let lanes = container.lanes(work.options.processors);
     let data = Mutex::new(Spans::data(index, work.edges));
@@ -81,6 +89,14 @@ fn hold(container: &dyn Container, work: &Work<'_>) -> Result<Vec<Held>, FlashEr
         work.meter.advance(chunk.raw_bytes.into());
     }
     Ok(held)
+}
+
+/// Whether the disk begins as one that was blanked.
+fn has_no_beginning(work: &Work<'_>) -> bool {
+    let size = usize::try_from(work.edges.bytes()).unwrap_or_default();
+    let mut buffer = AlignedBuf::new(size);
+    let room = buffer.get_mut(..size).unwrap_or_default();
+    work.look(room, 0) && is_zero(room)
 }
 
 /// The share of some chunks, spread over the disk, that is right.

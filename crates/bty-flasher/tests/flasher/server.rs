@@ -7,6 +7,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 /// What is wrong with a response.
@@ -39,6 +40,8 @@ struct State {
     /// What is wrong with each request, in order; after the last, nothing.
     faults: Vec<Fault>,
     requests: AtomicUsize,
+    /// Bytes of the file that were sent.
+    sent: AtomicUsize,
     /// After so many requests this file, with this tag, takes the place of the first.
     replacement: Option<(usize, Vec<u8>, Option<String>)>,
 }
@@ -72,6 +75,7 @@ impl Server {
             file: Mutex::new((file, tag.map(str::to_owned))),
             faults,
             requests: AtomicUsize::new(0),
+            sent: AtomicUsize::new(0),
             replacement,
         });
         let shared = Arc::clone(&state);
@@ -93,6 +97,11 @@ impl Server {
     /// Where the file is.
     pub(crate) fn url(&self) -> String {
         format!("http://{}/images/x.img.zst", self.address)
+    }
+
+    /// Bytes of the file that were sent so far.
+    pub(crate) fn sent(&self) -> usize {
+        self.state.sent.load(Ordering::Relaxed)
     }
 
     /// Requests so far.
@@ -152,7 +161,13 @@ impl State {
         .ok()?;
         let sent =
             if let Fault::Cut(after) = fault { &body[..after.min(body.len())] } else { body };
-        stream.write_all(sent).ok()
+        for piece in sent.chunks(1 << 16) {
+            stream.write_all(piece).ok()?;
+            self.sent.fetch_add(piece.len(), Ordering::Relaxed);
+            // Some 100 MB a second: a network, and not this machine's memory.
+            std::thread::sleep(Duration::from_micros(600));
+        }
+        Some(())
     }
 }
 
