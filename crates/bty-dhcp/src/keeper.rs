@@ -22,7 +22,7 @@ use crate::{
 const WAITING: usize = 4096;
 /// Writes are so long apart where one follows the other: on a fast disk each would take one lease along, and cost more than all the
 /// rest of an exchange. A client waits longer for its own network card.
-const APART: Duration = Duration::from_millis(1);
+const APART: Duration = Duration::from_micros(500);
 /// How often leases are counted: some run out without a word.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
 
