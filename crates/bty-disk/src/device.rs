@@ -108,6 +108,11 @@ impl BlockDevice {
         Self::open_as(path, OFlags::RDONLY)
     }
 
+    /// The same for us alone: nobody mounts or writes it meanwhile.
+    pub fn hold_to_read(path: &Path) -> Result<Self, OpenError> {
+        Self::open_as(path, OFlags::RDONLY | OFlags::EXCL)
+    }
+
     fn open_as(path: &Path, access: OFlags) -> Result<Self, OpenError> {
         let failed = |source| OpenError::Open { path: path.to_owned(), source };
         let metadata = std::fs::metadata(path).map_err(failed)?;

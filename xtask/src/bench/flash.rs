@@ -10,17 +10,32 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use bty_testkit::{Program, packages};
+use bty_testkit::{Child, Host, Lan, Program, packages};
 
-use super::{Figure, median};
+use super::{Figure, median, nginx};
 
 const IMAGE_BYTES: u64 = 8 << 30;
 /// Of files; with what the file system needs for itself.
 const FILES_BYTES: u64 = 2_200 << 20;
 /// What changes between two images, of what is used: clusters as an update leaves them.
 const CLUSTER_BYTES: u64 = 256 << 10;
-const PEERS: &[&str] =
-    &["b3sum", "bmap-tools", "e2fsprogs", "fio", "qemu-utils", "rsync", "time", "zstd"];
+const PEERS: &[&str] = &[
+    "b3sum",
+    "bmap-tools",
+    "curl",
+    "e2fsprogs",
+    "fio",
+    "nginx-light",
+    "qemu-utils",
+    "rsync",
+    "time",
+    "zstd",
+];
+/// Where the images are served.
+const PORT: u16 = 8097;
+/// A machine's own link, and its share of one when five are flashed at once; in Mbit/s.
+const LINKS: [(u32, &str); 2] =
+    [(1000, "re-flash, 3 % changed, over 1 Gbit/s"), (200, "re-flash, 3 % changed, over 200 Mbit/s")];
 
 /// One way to write the image.
 struct Way {
@@ -41,6 +56,8 @@ struct Cost {
 struct Bench {
     folder: tempfile::TempDir,
     flasher: PathBuf,
+    /// The machine that is flashed, where the image comes from elsewhere.
+    client: Option<Host>,
 }
 
 /// A disk that is blank.
@@ -130,6 +147,43 @@ pub(super) fn again(flasher: &Path, runs: u32) -> Result<Vec<Figure>> {
         ];
         figures.extend(bench.compared(what, &ways, runs, name, |bench| bench.holds("a"))?);
     }
+    figures.extend(over_links(bench, runs)?);
+    Ok(figures)
+}
+
+/// The image `b` from a server, onto a disk that holds `a`.
+fn over_links(mut bench: Bench, runs: u32) -> Result<Vec<Figure>> {
+    let mut lan = Lan::new()?;
+    let server = lan.add_server()?;
+    let client = lan.add_host("machine", "10.77.0.90/24")?;
+    let _nginx: Child = nginx::start(&server, bench.folder.path(), PORT, "", None)?;
+    let url = format!("http://10.77.0.1:{PORT}");
+    let ways = [
+        Way {
+            what: "bty-flasher",
+            command: format!(
+                "{} write {url}/b.img.zst $D --yes --output json",
+                bench.flasher.display()
+            ),
+        },
+        Way {
+            what: "curl | zstd | dd",
+            command: format!(
+                "curl -sf {url}/b.zst | zstd -dc | dd of=$D bs=4M iflag=fullblock oflag=direct conv=fsync"
+            ),
+        },
+        Way {
+            what: "bmaptool from a URL",
+            command: format!("bmaptool copy --bmap $F/$I.bmap {url}/b.zst $D"),
+        },
+    ];
+    let mut figures = Vec::new();
+    let port = client.port.clone();
+    bench.client = Some(client);
+    for (mbit, what) in LINKS {
+        lan.set_rate(&port, Some(mbit * 1000))?;
+        figures.extend(bench.compared(what, &ways, runs, "b", |bench| bench.holds("a"))?);
+    }
     Ok(figures)
 }
 
@@ -137,7 +191,7 @@ impl Bench {
     fn new(flasher: &Path) -> Result<Self> {
         let target = crate::workspace::root().join("target");
         let folder = tempfile::tempdir_in(target).context("making a folder for the images")?;
-        Ok(Self { folder, flasher: flasher.to_owned() })
+        Ok(Self { folder, flasher: flasher.to_owned(), client: None })
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -145,8 +199,11 @@ impl Bench {
     }
 
     fn shell(&self, script: &str, image: &str, disk: &str) -> Result<String> {
-        Program::new("bash")
-            .args(["-o", "pipefail", "-ec", script])
+        let bash = match &self.client {
+            Some(client) => client.program("bash"),
+            None => Program::new("bash"),
+        };
+        bash.args(["-o", "pipefail", "-ec", script])
             .env("F", self.folder.path())
             .env("I", image)
             .env("D", disk)

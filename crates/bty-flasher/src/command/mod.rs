@@ -6,6 +6,7 @@
     reason = "the comments are the help text, which is not Markdown"
 )]
 
+mod capture;
 mod disks;
 mod show;
 mod verify;
@@ -45,6 +46,11 @@ enum Verb {
     /// Nothing is written. Ends with 0 where the disk is the image, and with 8
     /// where it is not.
     Verify(VerifyDiskArguments),
+    /// Make an image of a disk: a container, which any of these commands and
+    /// the registry take.
+    ///
+    /// The disk must not be in use. Parts that are all zeros take no room.
+    Capture(CaptureArguments),
     /// Run as the agent of a netbooted machine; reads /proc/cmdline.
     Agent {
         /// Wait for this file, which says that drivers are loaded, before the
@@ -69,6 +75,21 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
         rest: Vec<std::ffi::OsString>,
     },
+}
+
+/// What to make an image of.
+#[derive(Debug, clap::Args)]
+struct CaptureArguments {
+    /// The disk: /dev/sdX, serial:S, wwn:W, or only.
+    disk: String,
+    /// The file to make, such as disk.img.zst.
+    out: PathBuf,
+    /// zstd's level: higher is smaller and slower.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(i32).range(1..=19))]
+    level: i32,
+    /// How to show progress and result; json is one object a line.
+    #[arg(long, value_enum, default_value = "text")]
+    output: Format,
 }
 
 /// What to compare.
@@ -173,6 +194,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Disks { output } => disks::run(output),
         Verb::Write(arguments) => write::run(&arguments),
         Verb::Verify(arguments) => verify::run(&arguments),
+        Verb::Capture(arguments) => capture::run(&arguments),
         Verb::Agent { drivers } => return crate::agent::main(drivers.as_deref()),
         Verb::Drivers { ready } => crate::drivers::run(&ready).map_err(|problem| {
             Failure::new(ErrorKind::Internal, format!("loading drivers: {problem}"))

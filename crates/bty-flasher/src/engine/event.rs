@@ -16,6 +16,8 @@ use serde::Serialize;
 pub enum Step {
     /// The gate.
     Gate,
+    /// Reading a disk into an image.
+    Capture,
     /// Comparing, to say what differs.
     Compare,
     /// Comparing and writing.
@@ -33,6 +35,7 @@ impl Step {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Gate => "gate",
+            Self::Capture => "capture",
             Self::Compare => "compare",
             Self::Write => "write",
             Self::Flush => "flush",
