@@ -34,8 +34,10 @@ const PEERS: &[&str] = &[
 /// Where the images are served.
 const PORT: u16 = 8097;
 /// A machine's own link, and its share of one when five are flashed at once; in Mbit/s.
-const LINKS: [(u32, &str); 2] =
-    [(1000, "re-flash, 3 % changed, over 1 Gbit/s"), (200, "re-flash, 3 % changed, over 200 Mbit/s")];
+const LINKS: [(u32, &str); 2] = [
+    (1000, "re-flash, 3 % changed, over 1 Gbit/s"),
+    (200, "re-flash, 3 % changed, over 200 Mbit/s"),
+];
 
 /// One way to write the image.
 struct Way {

@@ -89,7 +89,7 @@ fn store(
     };
     let file = File::create(&partial).map_err(failed)?;
     let mut writer = BufWriter::new(file);
-    let made = make(&mut writer)
+    let outcome = make(&mut writer)
         .map_err(|problem| Failure::of(problem.kind(), &problem))
         .and_then(|summary| {
             writer.flush().map_err(failed)?;
@@ -97,11 +97,11 @@ fn store(
             fs::rename(&partial, out).map_err(failed)?;
             Ok(summary)
         });
-    if made.is_err() {
+    if outcome.is_err() {
         // Whatever keeps it from being removed is said by nobody: the first failure counts.
         let _ = fs::remove_file(&partial);
     }
-    made
+    outcome
 }
 
 fn tell(output: Format, disk: &str, out: &Path, summary: &Summary) {

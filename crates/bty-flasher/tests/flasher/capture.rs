@@ -33,7 +33,7 @@ fn a_disk_that_can_not_be_captured_leaves_no_file() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("captured.img.zst");
     let (code, _) = failure(&flasher(&["capture", "/dev/absent", text(&out)]));
-    assert_eq!(code, Some(3));
+    assert_eq!(code, Some(5));
     let nowhere = folder.path().join("absent/captured.img.zst");
     let disk = LoopDisk::new(MIB, 512);
     let (_, complaint) = failure(&flasher(&["capture", disk.node(), text(&nowhere)]));
