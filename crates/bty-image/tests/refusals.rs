@@ -111,26 +111,6 @@ fn rubbish_after_the_end_is_refused() {
 }
 
 #[test]
-fn disks_of_other_programs_are_refused_by_name() {
-    let lab = Lab::new();
-    for (format, options, want) in [
-        ("vmdk", &[][..], "VMDK"),
-        ("vmdk", &["-o", "subformat=streamOptimized"], "VMDK"),
-        ("vdi", &[], "VDI"),
-        ("vhdx", &[], "VHDX"),
-        ("vpc", &[], "VHD"),
-        ("vpc", &["-o", "subformat=fixed,force_size=on"], "VHD of fixed size"),
-    ] {
-        let path = lab.converted("disk", format, options);
-        let shown = lab.import(&path, None).1.unwrap_err();
-        assert!(shown.contains(want) && shown.contains("qemu-img convert"), "{format}: {shown}");
-        let packed = Command::new("gzip").arg("-c").arg(&path).output().unwrap().stdout;
-        let shown = lab.import(&lab.file("disk.gz", &packed), None).1.unwrap_err();
-        assert!(shown.contains(want), "{format} in gzip: {shown}");
-    }
-}
-
-#[test]
 fn a_container_cut_between_two_frames_is_no_smaller_disk() {
     let lab = Lab::new();
     let (out, _) = lab.import(&lab.raw, None);

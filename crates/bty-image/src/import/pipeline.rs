@@ -18,7 +18,7 @@ use super::{
 use crate::{
     container::{Entry, Finish, MAX_CHUNK_BYTES, MIN_CHUNK_BYTES},
     inspect::{self, inspect},
-    source::{FinishError, Format, Source},
+    source::{FinishError, Source},
 };
 
 /// Buffers for each worker: one in work, one waiting before it, one after it.
@@ -43,7 +43,6 @@ pub(super) fn run(
     if source.raw_bytes_at_least().is_some_and(|bytes| bytes > options.max_raw_bytes) {
         return Err(ImportError::TooLarge(options.max_raw_bytes));
     }
-    let format = source.format();
     let (position, source_total_bytes) = (source.position(), source.source_bytes());
     let workers = options.workers.max(1);
     let buffers = BUFFERS_PER_WORKER * workers;
@@ -80,7 +79,7 @@ pub(super) fn run(
             (Ok(read), Ok(entries)) => Ok((read, entries)),
         }
     })?;
-    finish(read, entries, destination, options, format)
+    finish(read, entries, destination, options)
 }
 
 /// A container of another chunk size could not be read again.
@@ -182,9 +181,9 @@ fn finish(
     entries: Vec<Entry>,
     destination: &mut impl Write,
     options: &Options,
-    format: Format,
 ) -> Result<Summary, ImportError> {
     let Whole { source, raw_bytes, head } = read;
+    let format = source.format();
     if raw_bytes == 0 || raw_bytes % SECTOR_BYTES != 0 {
         return Err(ImportError::NoDisk(raw_bytes));
     }

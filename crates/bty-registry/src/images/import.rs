@@ -291,9 +291,13 @@ impl Import<'_> {
             Opened::Feed(mut feed) => {
                 let size = feed.size_bytes();
                 let mut head = Vec::new();
-                (&mut feed).take(4).read_to_end(&mut head).map_err(source::SourceError::Head)?;
-                let whole = Cursor::new(head.clone()).chain(feed);
-                if !source::needs_file(&head) {
+                (&mut feed)
+                    .take(source::TELLING_BYTES)
+                    .read_to_end(&mut head)
+                    .map_err(source::SourceError::Head)?;
+                let needs_file = source::needs_file(&head);
+                let whole = Cursor::new(head).chain(feed);
+                if !needs_file {
                     return Ok(source::open_stream(whole, size, self.checksum)?);
                 }
                 let spool = spool.insert(self.importer.folder.begin()?);
