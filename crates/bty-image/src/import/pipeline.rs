@@ -65,10 +65,12 @@ pub(super) fn run(
         // The workers hold the ends that count: when they go, reader and writer notice.
         drop((to_writer, tasks));
 
-        let written = write(&results, &recycle, destination, |raw_bytes, container_bytes| {
-            let source_bytes = position.bytes();
-            progress(Progress { source_bytes, source_total_bytes, raw_bytes, container_bytes });
-        });
+        let written =
+            write(&results, &recycle, destination, |unpacked_bytes, raw_bytes, container_bytes| {
+                let source_bytes = position.bytes();
+                progress(Progress { source_bytes, source_total_bytes, raw_bytes, container_bytes });
+                check_ratio(options, source_bytes, unpacked_bytes)
+            });
         drop((results, recycle));
         let read = reader
             .join()
@@ -90,6 +92,15 @@ fn check(options: &Options) -> Result<(), ImportError> {
     }
     let problem = "the chunk size is not a power of two from 64 KiB to 1 MiB";
     Err(ImportError::Start(io::Error::new(io::ErrorKind::InvalidInput, problem)))
+}
+
+/// Refuses a decompression bomb.
+fn check_ratio(options: &Options, source_bytes: u64, raw_bytes: u64) -> Result<(), ImportError> {
+    let most = options.max_ratio;
+    if raw_bytes <= options.ratio_from_bytes || raw_bytes <= source_bytes.saturating_mul(most) {
+        return Ok(());
+    }
+    Err(ImportError::Bomb { source_bytes, raw_bytes, most })
 }
 
 /// Cuts the raw disk into chunks.
@@ -154,21 +165,23 @@ fn write(
     results: &mpsc::Receiver<io::Result<Done>>,
     recycle: &mpsc::SyncSender<Vec<u8>>,
     destination: &mut impl Write,
-    mut progress: impl FnMut(u64, u64),
+    mut progress: impl FnMut(u64, u64, u64) -> Result<(), ImportError>,
 ) -> Result<Vec<Entry>, ImportError> {
     let mut entries = Vec::new();
     let mut early: BTreeMap<u64, Done> = BTreeMap::new();
-    let (mut next, mut raw_bytes, mut container_bytes) = (0, 0, 0);
+    let (mut next, mut unpacked_bytes, mut raw_bytes, mut container_bytes) = (0, 0, 0, 0);
     for done in results {
         let done = done.map_err(ImportError::Start)?;
         early.insert(done.number, done);
         while let Some(done) = early.remove(&next) {
             destination.write_all(&done.frame).map_err(ImportError::Write)?;
             next += 1;
-            raw_bytes += u64::try_from(done.raw.len()).unwrap_or_default();
+            let chunk_bytes = u64::try_from(done.raw.len()).unwrap_or_default();
+            raw_bytes += chunk_bytes;
+            unpacked_bytes += if done.entry.is_hole { 0 } else { chunk_bytes };
             container_bytes += u64::from(done.entry.frame_bytes);
             entries.push(done.entry);
-            progress(raw_bytes, container_bytes);
+            progress(unpacked_bytes, raw_bytes, container_bytes)?;
             // The reader may have ended; then the buffer has served.
             let _ = recycle.try_send(done.raw);
         }
