@@ -15,6 +15,12 @@ pub enum Format {
     Zstd,
     /// bzip2, one stream or several.
     Bzip2,
+    /// lz4's frames, one or several.
+    Lz4,
+    /// A tar archive with one file, itself packed or not.
+    Tar,
+    /// A zip archive with one file.
+    Zip,
     /// QEMU's copy-on-write format, version 2 or 3.
     Qcow2,
     /// Microsoft's first format for virtual disks: a dynamic one, or a raw disk with a footer.
@@ -36,6 +42,9 @@ impl Format {
             Self::Xz => "xz",
             Self::Zstd => "zstd",
             Self::Bzip2 => "bzip2",
+            Self::Lz4 => "lz4",
+            Self::Tar => "tar",
+            Self::Zip => "zip",
             Self::Qcow2 => "qcow2",
             Self::Vhd => "vhd",
             Self::Vhdx => "vhdx",
@@ -51,14 +60,12 @@ const EXTRACT: &str = "extract the disk image from it first";
 const DOWNLOAD: &str = "take the address of the image itself";
 
 /// Formats that are known and not read: magic, offset, name, advice.
-const REFUSED: [(&[u8], usize, &str, &str); 12] = [
+const REFUSED: [(&[u8], usize, &str, &str); 10] = [
     (b"# Disk DescriptorFile", 0, "the text of a VMDK, whose disk is in other files", CONVERT),
     (b"COWD", 0, "an ESX VMDK", CONVERT),
     (b"\xbe\xba\xfe\xca\0\0\0\0", 0, "a space-efficient VMDK", CONVERT),
-    (b"PK\x03\x04", 0, "a zip archive", EXTRACT),
-    (b"ustar", 257, "a tar archive", EXTRACT),
     (b"7z\xbc\xaf\x27\x1c", 0, "a 7z archive", EXTRACT),
-    (b"\x04\x22\x4d\x18", 0, "packed with lz4", "unpack it first: lz4 -d IN OUT"),
+    (b"\x02\x21\x4c\x18", 0, "packed with lz4 -l", "unpack it first: lz4 -d IN OUT"),
     (b"\x3a\xff\x26\xed", 0, "an Android sparse image", "convert it first: simg2img IN OUT"),
     (b"<!DOCTYPE", 0, "a web page", DOWNLOAD),
     (b"<!doctype", 0, "a web page", DOWNLOAD),
@@ -100,6 +107,12 @@ pub(super) fn format(head: &[u8]) -> Result<Format, SourceError> {
         Format::Zstd
     } else if head.starts_with(b"BZh") && head.get(4..10) == Some(b"1AY&SY") {
         Format::Bzip2
+    } else if head.starts_with(b"\x04\x22\x4d\x18") {
+        Format::Lz4
+    } else if head.starts_with(b"PK\x03\x04") {
+        Format::Zip
+    } else if head.get(257..).is_some_and(|rest| rest.starts_with(b"ustar")) {
+        Format::Tar
     } else {
         mapped(head).unwrap_or(Format::Raw)
     })

@@ -3,10 +3,13 @@
 //! The format is found by its first bytes, never by a file's name. Decoders work in bounded memory, and an error says whether the
 //! source could not be read, is cut off, or is damaged. What bty does not read is refused by its name, with what to do.
 
+mod archive;
 mod detect;
+mod lz4;
 mod mapped;
 mod qcow2;
 mod size;
+mod stream;
 mod tap;
 mod vdi;
 mod vhd;
@@ -15,7 +18,7 @@ mod vmdk;
 
 use std::{
     fs::File,
-    io::{self, BufReader, Cursor, Read},
+    io::{self, Cursor, Read},
     path::{Path, PathBuf},
 };
 
@@ -24,17 +27,14 @@ use bty_types::{Checksum, ErrorKind};
 use crate::container::{MAX_CHUNK_BYTES, MIN_CHUNK_BYTES, seekable_frames};
 pub use detect::Format;
 pub use mapped::MappedError;
+use stream::open;
 pub use tap::Position;
-use tap::{Named, Tap};
+use tap::Tap;
 use vhd::Footless;
 
 /// zstd's smallest and largest window, as powers of two.
 const ZSTD_WINDOW_LOGS: (u32, u32) = (10, 31);
-/// How much is read at a time from a compressed source.
-const BUFFER_BYTES: usize = 256 * 1024;
-/// How many of a source's first bytes tell its format.
-const HEAD_BYTES: usize = 64 * 1024;
-/// How many of them [`needs_file`] looks at.
+/// How many of a source's first bytes [`needs_file`] looks at.
 pub const TELLING_BYTES: u64 = 512;
 
 /// A source that is open: its raw bytes are read from it.
@@ -45,6 +45,8 @@ pub struct Source {
     raw_bytes: Option<u64>,
     /// What the first zstd frame says that it unpacks to.
     first_frame_raw_bytes: Option<u64>,
+    /// What an archive says that its file has, less what may be no part of the disk.
+    member_raw_bytes: Option<u64>,
     total_bytes: Option<u64>,
     /// Raw bytes read so far.
     read_bytes: u64,
@@ -214,69 +216,6 @@ pub fn needs_file(head: &[u8]) -> bool {
     detect::mapped(head).is_some()
 }
 
-fn open(
-    stream: impl Read + Send + 'static,
-    source_bytes: Option<u64>,
-    checksum: Option<Checksum>,
-    limits: Limits,
-) -> Result<Source, SourceError> {
-    let tap = Tap::new(stream, checksum);
-    let mut head = Vec::new();
-    (&mut tap.clone()).take(HEAD_BYTES as u64).read_to_end(&mut head).map_err(SourceError::Head)?;
-    let format = detect::format(&head)?;
-    let first_frame_raw_bytes = match format {
-        Format::Zstd => size::of_first_frame(&head),
-        _ => None,
-    };
-    let input = BufReader::with_capacity(BUFFER_BYTES, Cursor::new(head).chain(tap.clone()));
-    let decoded: Box<dyn Read + Send> = match format {
-        Format::Raw => Box::new(input),
-        Format::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(input)),
-        Format::Xz => {
-            let flags = liblzma::stream::CONCATENATED;
-            let stream = liblzma::stream::Stream::new_stream_decoder(limits.memory_bytes, flags)
-                .map_err(|problem| SourceError::Head(problem.into()))?;
-            Box::new(liblzma::bufread::XzDecoder::new_stream(input, stream))
-        }
-        Format::Zstd => {
-            let mut decoder =
-                zstd::stream::read::Decoder::with_buffer(input).map_err(SourceError::Head)?;
-            decoder.window_log_max(limits.zstd_window_log()).map_err(SourceError::Head)?;
-            Box::new(decoder)
-        }
-        Format::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(input)),
-        Format::Qcow2 | Format::Vhd | Format::Vhdx | Format::Vmdk | Format::Vdi => {
-            return Err(SourceError::NeedsFile(format.as_str()));
-        }
-    };
-    let reader = unwrapped(format, decoded)?;
-    let reader = Reader::Stream(Footless::new(reader));
-    let mut source = Source::new(reader, tap, format, source_bytes);
-    source.raw_bytes = source_bytes.filter(|_| format == Format::Raw);
-    source.first_frame_raw_bytes = first_frame_raw_bytes;
-    Ok(source)
-}
-
-/// Looks at the first raw bytes: what was unpacked must be a disk, and no archive or image in an image.
-fn unwrapped(
-    format: Format,
-    decoded: Box<dyn Read + Send>,
-) -> Result<Box<dyn Read + Send>, SourceError> {
-    let mut named = Named::new(format, decoded);
-    if format == Format::Raw {
-        return Ok(Box::new(named));
-    }
-    let mut head = Vec::new();
-    named.by_ref().take(HEAD_BYTES as u64).read_to_end(&mut head).map_err(SourceError::Head)?;
-    match detect::format(&head)? {
-        Format::Raw => Ok(Box::new(Cursor::new(head).chain(named))),
-        _ => Err(SourceError::Unsupported {
-            what: "packed twice",
-            advice: "unpack it once and import what comes out",
-        }),
-    }
-}
-
 impl Source {
     fn new(reader: Reader, tap: Tap, format: Format, total_bytes: Option<u64>) -> Self {
         Self {
@@ -285,6 +224,7 @@ impl Source {
             format,
             raw_bytes: None,
             first_frame_raw_bytes: None,
+            member_raw_bytes: None,
             total_bytes,
             read_bytes: 0,
         }
@@ -317,10 +257,10 @@ impl Source {
         self.raw_bytes
     }
 
-    /// What the raw disk has at least: its size where that is known, else what the first frame of zstd data states, which nearly
-    /// always is the only one.
+    /// What the raw disk has at least: its size where that is known, else what an archive states, or the first frame of zstd data,
+    /// which nearly always is the only one.
     pub fn raw_bytes_at_least(&self) -> Option<u64> {
-        self.raw_bytes.or(self.first_frame_raw_bytes)
+        self.raw_bytes.or(self.member_raw_bytes).or(self.first_frame_raw_bytes)
     }
 
     /// Size of the source as it is, where it is known.

@@ -131,7 +131,14 @@ fn map(format: Format, file: &Arc<File>, source_bytes: u64) -> Result<Box<dyn Ma
         Format::Vhdx => Box::new(vhdx::map(file)?),
         Format::Vmdk => Box::new(vmdk::map(file, source_bytes)?),
         Format::Vdi => Box::new(vdi::map(file)?),
-        Format::Raw | Format::Gzip | Format::Xz | Format::Zstd | Format::Bzip2 => {
+        Format::Raw
+        | Format::Gzip
+        | Format::Xz
+        | Format::Zstd
+        | Format::Bzip2
+        | Format::Lz4
+        | Format::Tar
+        | Format::Zip => {
             return Err(MappedError::Damaged("it has no map"));
         }
     };
