@@ -100,3 +100,97 @@ impl Map for VdiMap {
         Ok((run, block_bytes - within))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::source::{detect::Format, mapped};
+
+    const GOOD: Header = Header {
+        version: VERSION,
+        kind: 1,
+        table_offset: 512,
+        data_offset: 1024,
+        disk_bytes: 4 * 4096,
+        block_bytes: 4096,
+        block_extra: 0,
+        blocks: 4,
+        has_parent: false,
+    };
+
+    #[test]
+    fn absurd_headers_are_refused() {
+        assert!(GOOD.check().is_ok());
+        for header in [
+            Header { version: 1, ..GOOD },
+            Header { kind: 4, ..GOOD },
+            Header { has_parent: true, ..GOOD },
+            Header { block_extra: 512, ..GOOD },
+            Header { block_bytes: 0, ..GOOD },
+            Header { block_bytes: 512, ..GOOD },
+            Header { block_bytes: 5000, ..GOOD },
+            Header { block_bytes: 1 << 31, ..GOOD },
+            Header { disk_bytes: 4 * 4096 + 1, ..GOOD },
+            Header { disk_bytes: u64::MAX, ..GOOD },
+        ] {
+            assert!(header.check().is_err(), "{header:?}");
+        }
+    }
+
+    /// A file for a disk of four blocks of 4 KiB, and what is behind its table.
+    fn file(table: &[u32], rest: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![0; 512];
+        let mut put = |at: usize, field: &[u8]| bytes[at..at + field.len()].copy_from_slice(field);
+        put(0x44, &GOOD.version.to_le_bytes());
+        put(0x4c, &GOOD.kind.to_le_bytes());
+        put(0x154, &GOOD.table_offset.to_le_bytes());
+        put(0x158, &GOOD.data_offset.to_le_bytes());
+        put(0x170, &GOOD.disk_bytes.to_le_bytes());
+        put(0x178, &GOOD.block_bytes.to_le_bytes());
+        put(0x180, &GOOD.blocks.to_le_bytes());
+        bytes.extend(table.iter().flat_map(|entry| entry.to_le_bytes()));
+        bytes.resize(1024, 0xff);
+        bytes.extend(rest);
+        bytes
+    }
+
+    fn read(bytes: &[u8]) -> io::Result<Vec<u8>> {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        let mut raw = Vec::new();
+        mapped::open(Format::Vdi, file, None).map_err(io::Error::other)?.read_to_end(&mut raw)?;
+        Ok(raw)
+    }
+
+    #[test]
+    fn a_block_past_the_end_of_the_file_is_no_hole() {
+        let raw = read(&file(&[u32::MAX, 0, FIRST_UNUSED, u32::MAX], &[7; 4096])).unwrap();
+        assert_eq!(raw, [vec![0; 4096], vec![7; 4096], vec![0; 8192]].concat());
+        for (table, rest, want) in
+            [(&[0][..], 4095, "cut off"), (&[1], 4096, "cut off"), (&[4], 8 * 4096, "can't have")]
+        {
+            let problem = read(&file(table, &vec![7; rest])).unwrap_err();
+            assert!(problem.to_string().contains(want), "{problem}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_header_or_not(bytes in proptest::collection::vec(any::<u8>(), 400..600)) {
+            if let Some(header) = Header::parse(&bytes) {
+                let _ = header.check();
+            }
+        }
+
+        #[test]
+        fn any_table_is_read_or_refused(table in proptest::collection::vec(prop_oneof![Just(u32::MAX), 0..5_u32, any::<u32>()], 4), rest in 0..20_000_usize) {
+            if let Ok(raw) = read(&file(&table, &vec![7; rest])) {
+                prop_assert_eq!(raw.len(), 4 * 4096);
+            }
+        }
+    }
+}

@@ -53,3 +53,32 @@ impl Window {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_window_gives_what_the_file_has(size in 0..9000_usize, offsets in proptest::collection::vec(prop_oneof![0..9000_u64, any::<u64>()], 1..20)) {
+            let bytes: Vec<u8> = (0..=250_u8).cycle().take(size).collect();
+            let mut file = tempfile::tempfile().unwrap();
+            file.write_all(&bytes).unwrap();
+            let mut window = Window::new(&Arc::new(file));
+            for offset in offsets {
+                let want = usize::try_from(offset).ok().and_then(|at| bytes.get(at..)?.first_chunk::<12>());
+                match window.read::<12>(offset) {
+                    Ok(got) => prop_assert_eq!(Some(&got), want),
+                    Err(problem) => {
+                        prop_assert_eq!(problem.kind(), io::ErrorKind::UnexpectedEof);
+                        prop_assert!(want.is_none());
+                    }
+                }
+            }
+        }
+    }
+}
