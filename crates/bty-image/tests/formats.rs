@@ -26,6 +26,9 @@ fn the_same_disk_has_the_same_id_in_every_format() {
         ("zstd", lab.packed("disk.zst", "zstd", &["-qc"])),
         ("zstd", lab.packed("long.zst", "zstd", &["-qc", "--long=27", "-19"])),
         ("bzip2", lab.packed("disk.bz2", "bzip2", &["-c"])),
+        ("lz4", lab.packed("disk.lz4", "lz4", &["-qc"])),
+        ("lz4", lab.packed("linked.lz4", "lz4", &["-qc", "-9", "-BD", "-B4", "--content-size"])),
+        ("lz4", lab.packed("checked.lz4", "lz4", &["-qc", "-BX", "--no-frame-crc"])),
     ];
     for (format, path) in packed {
         let (out, summary) = lab.import(&path, None);
@@ -40,7 +43,7 @@ fn the_same_disk_has_the_same_id_in_every_format() {
 fn several_members_streams_and_frames_are_one_disk() {
     let lab = Lab::new();
     for (tool, arguments) in
-        [("gzip", ["-c"]), ("xz", ["-c"]), ("zstd", ["-qc"]), ("bzip2", ["-c"])]
+        [("gzip", ["-c"]), ("xz", ["-c"]), ("zstd", ["-qc"]), ("bzip2", ["-c"]), ("lz4", ["-qc"])]
     {
         let one = lab.packed("part", tool, &arguments);
         let twice = lab.folder.path().join("twice");

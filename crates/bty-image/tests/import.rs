@@ -66,6 +66,28 @@ fn a_small_file_that_unpacks_to_a_large_disk_is_stopped_at_the_limit() {
     assert!(seen <= 8 << 20, "{seen} bytes were imported");
 }
 
+#[test]
+fn what_unpacks_to_many_times_its_size_is_refused_unless_it_is_zeros() {
+    let lab = Lab::new();
+    let options = Options { ratio_from_bytes: 8 << 20, ..Options::default() };
+    for (byte, is_bomb) in [(7, true), (0, false)] {
+        let raw = lab.file("raw", &vec![byte; 64 << 20]);
+        let packed = Command::new("zstd").arg("-qc").arg(&raw).output().unwrap().stdout;
+        let source = source::open_file(&lab.file("packed.zst", &packed), None).unwrap();
+        let (mut seen, go) = (0, AtomicBool::new(false));
+        let ended = import(source, &mut io::sink(), &options, &go, |progress| {
+            seen = seen.max(progress.raw_bytes);
+        });
+        match ended {
+            Err(ImportError::Bomb { raw_bytes, source_bytes, .. }) if is_bomb => {
+                assert!(raw_bytes > source_bytes * 1000 && seen < 16 << 20, "{seen}");
+            }
+            Ok(_) if !is_bomb => {}
+            other => panic!("{byte}: {other:?}"),
+        }
+    }
+}
+
 /// A disk without an end; counts what is read of it.
 struct Endless;
 

@@ -6,6 +6,7 @@
 mod boot_chain;
 mod boot_entry;
 mod checksum;
+mod checksum_list;
 mod disk_selector;
 mod error_kind;
 mod image_id;
@@ -17,6 +18,7 @@ mod policy;
 pub use boot_chain::BootChain;
 pub use boot_entry::BootEntry;
 pub use checksum::Checksum;
+pub use checksum_list::{ChecksumList, NotListed};
 pub use disk_selector::DiskSelector;
 pub use error_kind::ErrorKind;
 pub use image_id::ImageId;

@@ -92,7 +92,8 @@ pub(crate) enum Verb {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Image {
-    /// Import an image: raw, .gz, .xz, .zst, .bz2 or qcow2.
+    /// Import an image: raw, .gz, .xz, .zst, .bz2, .lz4, qcow2, VHD, VHDX, VMDK or
+    /// VDI, or a raw one alone in a .tar or .zip.
     Import(Import),
     /// List images.
     List,
@@ -129,6 +130,16 @@ pub(crate) struct Import {
     /// The publisher's SHA-512 of the file as it is.
     #[arg(long, value_name = "HEX")]
     pub(crate) sha512: Option<String>,
+    /// The URL of the publisher's list of checksums (SHA256SUMS), in which the
+    /// file is by its name.
+    #[arg(long, value_name = "URL", conflicts_with_all = ["sha256", "sha512"])]
+    pub(crate) checksums: Option<String>,
+    /// The publisher's minisign key, by which that list must be signed.
+    #[arg(long, value_name = "KEY", requires = "checksums")]
+    pub(crate) minisign_key: Option<String>,
+    /// The URL of the list's signature [default: the list's and .minisig].
+    #[arg(long, value_name = "URL", requires = "minisign_key")]
+    pub(crate) minisign_url: Option<String>,
     /// The id that the image must turn out to have.
     #[arg(long, value_name = "ID")]
     pub(crate) expect_id: Option<ImageId>,

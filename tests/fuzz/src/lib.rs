@@ -21,7 +21,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
     Target { name: "dhcp", run: dhcp::datagrams },
     Target { name: "tftp_request", run: tftp::request },
     Target { name: "tftp_transfer", run: tftp::transfer },
@@ -29,6 +29,7 @@ pub const TARGETS: [Target; 12] = [
     Target { name: "boot_script", run: script::script },
     Target { name: "token", run: script::token },
     Target { name: "names", run: names::names },
+    Target { name: "checksums", run: names::checksums },
     Target { name: "container", run: image::container },
     Target { name: "source", run: image::source },
     Target { name: "partitions", run: image::partitions },

@@ -2,7 +2,7 @@
 
 use std::{fmt::Display, str::FromStr};
 
-use bty_types::{Checksum, DiskSelector, ImageId, ImageName, MacAddr, Policy};
+use bty_types::{Checksum, ChecksumList, DiskSelector, ImageId, ImageName, MacAddr, Policy};
 
 /// Any text as each word.
 pub(crate) fn names(data: &[u8]) {
@@ -19,4 +19,16 @@ fn reads_back<T: FromStr + Display + PartialEq>(text: &str) {
     let Ok(word) = text.parse::<T>() else { return };
     let shown = word.to_string();
     assert!(shown.parse::<T>().is_ok_and(|again| again == word), "{text:?} is shown as {shown:?}");
+}
+
+/// Any text as a publisher's list of checksums: what it lists is found by its name, where no other is called so.
+pub(crate) fn checksums(data: &[u8]) {
+    let list = ChecksumList::parse(&String::from_utf8_lossy(data));
+    for (name, checksum) in list.entries() {
+        let same = |(other, _): &(&str, Checksum)| *other == name;
+        match list.of(name) {
+            Ok(found) => assert!(list.entries().filter(same).any(|(_, listed)| listed == found)),
+            Err(_) => assert!(list.entries().filter(same).any(|(_, listed)| listed != checksum)),
+        }
+    }
 }

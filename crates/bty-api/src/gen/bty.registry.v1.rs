@@ -1719,7 +1719,8 @@ pub struct Image {
     /// What it was imported from: a file name or a URL without its user part.
     #[prost(string, tag = "8")]
     pub source: ::prost::alloc::string::String,
-    /// The format of the source: "raw", "gzip", "xz", "zstd", "bzip2", "qcow2", "bty".
+    /// The format of the source: "raw", "gzip", "xz", "zstd", "bzip2", "lz4", "tar", "zip", "qcow2", "vhd", "vhdx",
+    /// "vmdk", "vdi".
     #[prost(string, tag = "9")]
     pub source_format: ::prost::alloc::string::String,
     /// When it was imported.
@@ -1792,6 +1793,16 @@ pub struct ImportOptions {
     /// The id that the image must turn out to have; empty for any.
     #[prost(string, tag = "3")]
     pub expect_id: ::prost::alloc::string::String,
+    /// Instead of `checksum`, the http or https URL of the publisher's list of them ("SHA256SUMS", "SHA512SUMS"). The source file must be in
+    /// it by its name: the last part of its URL or path, or what an upload calls it.
+    #[prost(string, tag = "4")]
+    pub checksums_url: ::prost::alloc::string::String,
+    /// The publisher's minisign key, "RW" and more: the list must be signed with it. Empty where no signature is asked for.
+    #[prost(string, tag = "5")]
+    pub minisign_key: ::prost::alloc::string::String,
+    /// Where the list's signature is; empty for the list's URL with ".minisig" behind its path.
+    #[prost(string, tag = "6")]
+    pub minisign_url: ::prost::alloc::string::String,
 }
 impl ::prost::Name for ImportOptions {
     const NAME: &'static str = "ImportOptions";

@@ -38,6 +38,11 @@ pub struct Options {
     pub workers: usize,
     /// A raw disk of more bytes is refused: a decompression bomb, or a mistake.
     pub max_raw_bytes: u64,
+    /// How many times its source's size what is unpacked may come to. Zeros don't count: they cost nothing, and [`Self::max_raw_bytes`]
+    /// bounds them.
+    pub max_ratio: u64,
+    /// From how many unpacked bytes on that is looked at.
+    pub ratio_from_bytes: u64,
     /// The id that the image must turn out to have.
     pub expect_id: Option<ImageId>,
 }
@@ -49,6 +54,8 @@ impl Default for Options {
             level: 3,
             workers: thread::available_parallelism().map_or(1, usize::from),
             max_raw_bytes: 1 << 40,
+            max_ratio: 1000,
+            ratio_from_bytes: 1 << 30,
             expect_id: None,
         }
     }
@@ -100,6 +107,19 @@ pub enum ImportError {
     /// The image is larger than allowed.
     #[error("the image's disk has over {0} bytes, which is the most that is allowed")]
     TooLarge(u64),
+    /// It unpacks to more than anything that somebody wants on a disk.
+    #[error(
+        "{source_bytes} bytes of the image unpack to {raw_bytes} bytes that are not zeros, over {most} times as many: it is made to fill \
+         a store; if it is meant, unpack it and import what comes out"
+    )]
+    Bomb {
+        /// What was read of the source.
+        source_bytes: u64,
+        /// What that came to.
+        raw_bytes: u64,
+        /// How many times as many are allowed.
+        most: u64,
+    },
     /// No disk has such a size.
     #[error(
         "the image's disk has {0} bytes, which is no number of 512-byte sectors: it is no disk image, or cut off"
@@ -137,7 +157,7 @@ impl ImportError {
                 ErrorKind::InvalidInput
             }
             Self::Write(_) | Self::Start(_) => ErrorKind::Internal,
-            Self::TooLarge(_) | Self::NoDisk(_) => ErrorKind::InvalidInput,
+            Self::TooLarge(_) | Self::Bomb { .. } | Self::NoDisk(_) => ErrorKind::InvalidInput,
             Self::WrongId { .. } => ErrorKind::Corrupt,
             Self::Cancelled => ErrorKind::Cancelled,
         }

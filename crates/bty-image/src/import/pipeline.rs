@@ -18,7 +18,7 @@ use super::{
 use crate::{
     container::{Entry, Finish, MAX_CHUNK_BYTES, MIN_CHUNK_BYTES},
     inspect::{self, inspect},
-    source::{FinishError, Format, Source},
+    source::{FinishError, Source},
 };
 
 /// Buffers for each worker: one in work, one waiting before it, one after it.
@@ -43,7 +43,6 @@ pub(super) fn run(
     if source.raw_bytes_at_least().is_some_and(|bytes| bytes > options.max_raw_bytes) {
         return Err(ImportError::TooLarge(options.max_raw_bytes));
     }
-    let format = source.format();
     let (position, source_total_bytes) = (source.position(), source.source_bytes());
     let workers = options.workers.max(1);
     let buffers = BUFFERS_PER_WORKER * workers;
@@ -66,10 +65,12 @@ pub(super) fn run(
         // The workers hold the ends that count: when they go, reader and writer notice.
         drop((to_writer, tasks));
 
-        let written = write(&results, &recycle, destination, |raw_bytes, container_bytes| {
-            let source_bytes = position.bytes();
-            progress(Progress { source_bytes, source_total_bytes, raw_bytes, container_bytes });
-        });
+        let written =
+            write(&results, &recycle, destination, |unpacked_bytes, raw_bytes, container_bytes| {
+                let source_bytes = position.bytes();
+                progress(Progress { source_bytes, source_total_bytes, raw_bytes, container_bytes });
+                check_ratio(options, source_bytes, unpacked_bytes)
+            });
         drop((results, recycle));
         let read = reader
             .join()
@@ -80,7 +81,7 @@ pub(super) fn run(
             (Ok(read), Ok(entries)) => Ok((read, entries)),
         }
     })?;
-    finish(read, entries, destination, options, format)
+    finish(read, entries, destination, options)
 }
 
 /// A container of another chunk size could not be read again.
@@ -91,6 +92,15 @@ fn check(options: &Options) -> Result<(), ImportError> {
     }
     let problem = "the chunk size is not a power of two from 64 KiB to 1 MiB";
     Err(ImportError::Start(io::Error::new(io::ErrorKind::InvalidInput, problem)))
+}
+
+/// Refuses a decompression bomb.
+fn check_ratio(options: &Options, source_bytes: u64, raw_bytes: u64) -> Result<(), ImportError> {
+    let most = options.max_ratio;
+    if raw_bytes <= options.ratio_from_bytes || raw_bytes <= source_bytes.saturating_mul(most) {
+        return Ok(());
+    }
+    Err(ImportError::Bomb { source_bytes, raw_bytes, most })
 }
 
 /// Cuts the raw disk into chunks.
@@ -155,21 +165,23 @@ fn write(
     results: &mpsc::Receiver<io::Result<Done>>,
     recycle: &mpsc::SyncSender<Vec<u8>>,
     destination: &mut impl Write,
-    mut progress: impl FnMut(u64, u64),
+    mut progress: impl FnMut(u64, u64, u64) -> Result<(), ImportError>,
 ) -> Result<Vec<Entry>, ImportError> {
     let mut entries = Vec::new();
     let mut early: BTreeMap<u64, Done> = BTreeMap::new();
-    let (mut next, mut raw_bytes, mut container_bytes) = (0, 0, 0);
+    let (mut next, mut unpacked_bytes, mut raw_bytes, mut container_bytes) = (0, 0, 0, 0);
     for done in results {
         let done = done.map_err(ImportError::Start)?;
         early.insert(done.number, done);
         while let Some(done) = early.remove(&next) {
             destination.write_all(&done.frame).map_err(ImportError::Write)?;
             next += 1;
-            raw_bytes += u64::try_from(done.raw.len()).unwrap_or_default();
+            let chunk_bytes = u64::try_from(done.raw.len()).unwrap_or_default();
+            raw_bytes += chunk_bytes;
+            unpacked_bytes += if done.entry.is_hole { 0 } else { chunk_bytes };
             container_bytes += u64::from(done.entry.frame_bytes);
             entries.push(done.entry);
-            progress(raw_bytes, container_bytes);
+            progress(unpacked_bytes, raw_bytes, container_bytes)?;
             // The reader may have ended; then the buffer has served.
             let _ = recycle.try_send(done.raw);
         }
@@ -182,9 +194,9 @@ fn finish(
     entries: Vec<Entry>,
     destination: &mut impl Write,
     options: &Options,
-    format: Format,
 ) -> Result<Summary, ImportError> {
     let Whole { source, raw_bytes, head } = read;
+    let format = source.format();
     if raw_bytes == 0 || raw_bytes % SECTOR_BYTES != 0 {
         return Err(ImportError::NoDisk(raw_bytes));
     }

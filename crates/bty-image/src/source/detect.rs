@@ -15,8 +15,22 @@ pub enum Format {
     Zstd,
     /// bzip2, one stream or several.
     Bzip2,
+    /// lz4's frames, one or several.
+    Lz4,
+    /// A tar archive with one file, itself packed or not.
+    Tar,
+    /// A zip archive with one file.
+    Zip,
     /// QEMU's copy-on-write format, version 2 or 3.
     Qcow2,
+    /// Microsoft's first format for virtual disks: a dynamic one, or a raw disk with a footer.
+    Vhd,
+    /// Its successor.
+    Vhdx,
+    /// VMware's, sparse or stream-optimised, in one file.
+    Vmdk,
+    /// VirtualBox's.
+    Vdi,
 }
 
 impl Format {
@@ -28,7 +42,14 @@ impl Format {
             Self::Xz => "xz",
             Self::Zstd => "zstd",
             Self::Bzip2 => "bzip2",
+            Self::Lz4 => "lz4",
+            Self::Tar => "tar",
+            Self::Zip => "zip",
             Self::Qcow2 => "qcow2",
+            Self::Vhd => "vhd",
+            Self::Vhdx => "vhdx",
+            Self::Vmdk => "vmdk",
+            Self::Vdi => "vdi",
         }
     }
 }
@@ -39,16 +60,12 @@ const EXTRACT: &str = "extract the disk image from it first";
 const DOWNLOAD: &str = "take the address of the image itself";
 
 /// Formats that are known and not read: magic, offset, name, advice.
-const REFUSED: [(&[u8], usize, &str, &str); 14] = [
-    (b"KDMV", 0, "a VMDK", CONVERT),
-    (b"# Disk DescriptorFile", 0, "a VMDK descriptor", CONVERT),
-    (b"vhdxfile", 0, "a VHDX", CONVERT),
-    (b"conectix", 0, "a VHD", CONVERT),
-    (b"\x7f\x10\xda\xbe", 64, "a VDI", CONVERT),
-    (b"PK\x03\x04", 0, "a zip archive", EXTRACT),
-    (b"ustar", 257, "a tar archive", EXTRACT),
+const REFUSED: [(&[u8], usize, &str, &str); 10] = [
+    (b"# Disk DescriptorFile", 0, "the text of a VMDK, whose disk is in other files", CONVERT),
+    (b"COWD", 0, "an ESX VMDK", CONVERT),
+    (b"\xbe\xba\xfe\xca\0\0\0\0", 0, "a space-efficient VMDK", CONVERT),
     (b"7z\xbc\xaf\x27\x1c", 0, "a 7z archive", EXTRACT),
-    (b"\x04\x22\x4d\x18", 0, "packed with lz4", "unpack it first: lz4 -d IN OUT"),
+    (b"\x02\x21\x4c\x18", 0, "packed with lz4 -l", "unpack it first: lz4 -d IN OUT"),
     (b"\x3a\xff\x26\xed", 0, "an Android sparse image", "convert it first: simg2img IN OUT"),
     (b"<!DOCTYPE", 0, "a web page", DOWNLOAD),
     (b"<!doctype", 0, "a web page", DOWNLOAD),
@@ -56,9 +73,20 @@ const REFUSED: [(&[u8], usize, &str, &str); 14] = [
     (b"LZIP", 0, "packed with lzip", "unpack it first: lzip -d IN"),
 ];
 
-/// Whether these first bytes are a qcow2's.
-pub(super) fn is_qcow2(head: &[u8]) -> bool {
-    head.starts_with(b"QFI\xfb")
+/// Formats that say where each part of their disk is, and so have to be files: magic and its offset.
+const MAPPED: [(&[u8], usize, Format); 5] = [
+    (b"QFI\xfb", 0, Format::Qcow2),
+    (b"conectix", 0, Format::Vhd),
+    (b"vhdxfile", 0, Format::Vhdx),
+    (b"KDMV", 0, Format::Vmdk),
+    (b"\x7f\x10\xda\xbe", 64, Format::Vdi),
+];
+
+/// The mapped format of a source with these first bytes, where it is in one.
+pub(super) fn mapped(head: &[u8]) -> Option<Format> {
+    let found =
+        |magic, offset| head.get(offset..).is_some_and(|rest: &[u8]| rest.starts_with(magic));
+    MAPPED.into_iter().find_map(|(magic, offset, format)| found(magic, offset).then_some(format))
 }
 
 /// The format of a source with these first bytes.
@@ -79,10 +107,14 @@ pub(super) fn format(head: &[u8]) -> Result<Format, SourceError> {
         Format::Zstd
     } else if head.starts_with(b"BZh") && head.get(4..10) == Some(b"1AY&SY") {
         Format::Bzip2
-    } else if is_qcow2(head) {
-        Format::Qcow2
+    } else if head.starts_with(b"\x04\x22\x4d\x18") {
+        Format::Lz4
+    } else if head.starts_with(b"PK\x03\x04") {
+        Format::Zip
+    } else if head.get(257..).is_some_and(|rest| rest.starts_with(b"ustar")) {
+        Format::Tar
     } else {
-        Format::Raw
+        mapped(head).unwrap_or(Format::Raw)
     })
 }
 

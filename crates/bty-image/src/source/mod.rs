@@ -3,14 +3,22 @@
 //! The format is found by its first bytes, never by a file's name. Decoders work in bounded memory, and an error says whether the
 //! source could not be read, is cut off, or is damaged. What bty does not read is refused by its name, with what to do.
 
+mod archive;
 mod detect;
+mod lz4;
+mod mapped;
 mod qcow2;
 mod size;
+mod stream;
 mod tap;
+mod vdi;
+mod vhd;
+mod vhdx;
+mod vmdk;
 
 use std::{
     fs::File,
-    io::{self, BufReader, Cursor, Read, Seek},
+    io::{self, Cursor, Read},
     path::{Path, PathBuf},
 };
 
@@ -18,32 +26,38 @@ use bty_types::{Checksum, ErrorKind};
 
 use crate::container::{MAX_CHUNK_BYTES, MIN_CHUNK_BYTES, seekable_frames};
 pub use detect::Format;
-pub use qcow2::Qcow2Error;
+pub use mapped::MappedError;
+use stream::open;
 pub use tap::Position;
-use tap::{Named, Tail, Tap};
+use tap::Tap;
+use vhd::Footless;
 
 /// zstd's smallest and largest window, as powers of two.
 const ZSTD_WINDOW_LOGS: (u32, u32) = (10, 31);
-/// A VHD of fixed size is a raw disk and this, in one sector at its end.
-const VHD_FOOTER: &[u8] = b"conectix";
-const SECTOR_BYTES: usize = 512;
-/// How much is read at a time from a compressed source.
-const BUFFER_BYTES: usize = 256 * 1024;
-/// How many of a source's first bytes tell its format.
-const HEAD_BYTES: usize = 64 * 1024;
+/// How many of a source's first bytes [`needs_file`] looks at.
+pub const TELLING_BYTES: u64 = 512;
 
 /// A source that is open: its raw bytes are read from it.
 pub struct Source {
-    reader: Box<dyn Read + Send>,
+    reader: Reader,
     tap: Tap,
     format: Format,
     raw_bytes: Option<u64>,
     /// What the first zstd frame says that it unpacks to.
     first_frame_raw_bytes: Option<u64>,
+    /// What an archive says that its file has, less what may be no part of the disk.
+    member_raw_bytes: Option<u64>,
     total_bytes: Option<u64>,
-    /// Raw bytes read so far, and the last of them.
+    /// Raw bytes read so far.
     read_bytes: u64,
-    tail: Tail,
+}
+
+/// Where the raw bytes come from.
+enum Reader {
+    /// By a map.
+    Mapped(Box<dyn Read + Send>),
+    /// One after the other; a VHD's footer may be the last of them.
+    Stream(Footless<Box<dyn Read + Send>>),
 }
 
 /// How much a source may cost.
@@ -103,11 +117,16 @@ pub enum SourceError {
         advice: &'static str,
     },
     /// It must be a file, and is a stream.
-    #[error("qcow2 can't be read from a stream: it has to be a file")]
-    NeedsFile,
-    /// It is a qcow2 that must not or can't be read.
-    #[error("reading the qcow2 image")]
-    Qcow2(#[from] Qcow2Error),
+    #[error("{0} can't be read from a stream: it has to be a file")]
+    NeedsFile(&'static str),
+    /// It is in a mapped format and must not or can't be read.
+    #[error("reading the {format} image")]
+    Mapped {
+        /// The format.
+        format: &'static str,
+        /// Why not.
+        source: MappedError,
+    },
 }
 
 impl SourceError {
@@ -124,7 +143,12 @@ impl SourceError {
                 ErrorKind::Unavailable
             }
             Self::Head(_) => ErrorKind::InvalidInput,
-            Self::Empty | Self::Unsupported { .. } | Self::NeedsFile | Self::Qcow2(_) => {
+            Self::Mapped { source: MappedError::Read(source), .. }
+                if source.kind() != io::ErrorKind::InvalidData =>
+            {
+                ErrorKind::Unavailable
+            }
+            Self::Empty | Self::Unsupported { .. } | Self::NeedsFile(_) | Self::Mapped { .. } => {
                 ErrorKind::InvalidInput
             }
         }
@@ -149,13 +173,12 @@ pub fn open_file_within(
         return Err(opening(io::ErrorKind::IsADirectory.into()));
     }
     let mut head = Vec::new();
-    (&mut file).take(4).read_to_end(&mut head).map_err(SourceError::Head)?;
+    (&mut file).take(TELLING_BYTES).read_to_end(&mut head).map_err(SourceError::Head)?;
     if !metadata.is_file() {
         return open(Cursor::new(head).chain(file), None, checksum, limits);
     }
-    if detect::is_qcow2(&head) {
-        file.rewind().map_err(SourceError::Head)?;
-        return qcow2::open(file, checksum);
+    if let Some(format) = detect::mapped(&head) {
+        return mapped::open(format, file, checksum);
     }
     let ending = file.try_clone().map_err(SourceError::Head)?;
     let stream = Cursor::new(head).chain(file);
@@ -163,7 +186,8 @@ pub fn open_file_within(
     match source.format {
         Format::Xz => source.raw_bytes = size::of_xz(&ending),
         Format::Zstd => source.raw_bytes = size::of_zstd(&ending),
-        Format::Raw | Format::Gzip | Format::Bzip2 | Format::Qcow2 => {}
+        Format::Raw => source.raw_bytes = vhd::disk_bytes(&ending).or(source.raw_bytes),
+        _ => {}
     }
     Ok(source)
 }
@@ -187,106 +211,56 @@ pub fn open_stream_within(
     open(stream, source_bytes, checksum, limits)
 }
 
-/// Whether a source with these first bytes (at least four) has to be a file.
+/// Whether a source with these first bytes ([`TELLING_BYTES`], where it has so many) has to be a file.
 pub fn needs_file(head: &[u8]) -> bool {
-    detect::is_qcow2(head)
-}
-
-fn open(
-    stream: impl Read + Send + 'static,
-    source_bytes: Option<u64>,
-    checksum: Option<Checksum>,
-    limits: Limits,
-) -> Result<Source, SourceError> {
-    let tap = Tap::new(stream, checksum);
-    let mut head = Vec::new();
-    (&mut tap.clone()).take(HEAD_BYTES as u64).read_to_end(&mut head).map_err(SourceError::Head)?;
-    let format = detect::format(&head)?;
-    let first_frame_raw_bytes = match format {
-        Format::Zstd => size::of_first_frame(&head),
-        _ => None,
-    };
-    let input = BufReader::with_capacity(BUFFER_BYTES, Cursor::new(head).chain(tap.clone()));
-    let decoded: Box<dyn Read + Send> = match format {
-        Format::Raw => Box::new(input),
-        Format::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(input)),
-        Format::Xz => {
-            let flags = liblzma::stream::CONCATENATED;
-            let stream = liblzma::stream::Stream::new_stream_decoder(limits.memory_bytes, flags)
-                .map_err(|problem| SourceError::Head(problem.into()))?;
-            Box::new(liblzma::bufread::XzDecoder::new_stream(input, stream))
-        }
-        Format::Zstd => {
-            let mut decoder =
-                zstd::stream::read::Decoder::with_buffer(input).map_err(SourceError::Head)?;
-            decoder.window_log_max(limits.zstd_window_log()).map_err(SourceError::Head)?;
-            Box::new(decoder)
-        }
-        Format::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(input)),
-        Format::Qcow2 => return Err(SourceError::NeedsFile),
-    };
-    let reader = unwrapped(format, decoded)?;
-    let mut source = Source::new(reader, tap, format, source_bytes);
-    source.raw_bytes = source_bytes.filter(|_| format == Format::Raw);
-    source.first_frame_raw_bytes = first_frame_raw_bytes;
-    Ok(source)
-}
-
-/// Looks at the first raw bytes: what was unpacked must be a disk, and no archive or image in an image.
-fn unwrapped(
-    format: Format,
-    decoded: Box<dyn Read + Send>,
-) -> Result<Box<dyn Read + Send>, SourceError> {
-    let mut named = Named::new(format, decoded);
-    if format == Format::Raw {
-        return Ok(Box::new(named));
-    }
-    let mut head = Vec::new();
-    named.by_ref().take(HEAD_BYTES as u64).read_to_end(&mut head).map_err(SourceError::Head)?;
-    match detect::format(&head)? {
-        Format::Raw => Ok(Box::new(Cursor::new(head).chain(named))),
-        Format::Gzip | Format::Xz | Format::Zstd | Format::Bzip2 | Format::Qcow2 => {
-            Err(SourceError::Unsupported {
-                what: "packed twice",
-                advice: "unpack it once and import what comes out",
-            })
-        }
-    }
+    detect::mapped(head).is_some()
 }
 
 impl Source {
-    fn new(
-        reader: Box<dyn Read + Send>,
-        tap: Tap,
-        format: Format,
-        total_bytes: Option<u64>,
-    ) -> Self {
+    fn new(reader: Reader, tap: Tap, format: Format, total_bytes: Option<u64>) -> Self {
         Self {
             reader,
             tap,
             format,
             raw_bytes: None,
             first_frame_raw_bytes: None,
+            member_raw_bytes: None,
             total_bytes,
             read_bytes: 0,
-            tail: Tail::new(SECTOR_BYTES),
         }
     }
 
-    /// Its format.
-    pub fn format(&self) -> Format {
-        self.format
+    fn mapped(
+        reader: Box<dyn Read + Send>,
+        tap: Tap,
+        format: Format,
+        total_bytes: u64,
+        raw_bytes: u64,
+    ) -> Self {
+        let source = Self::new(Reader::Mapped(reader), tap, format, Some(total_bytes));
+        Self { raw_bytes: Some(raw_bytes), ..source }
     }
 
-    /// Size of the raw disk, where the format states it: raw, qcow2, and files that are xz or bty's container.
+    /// Its format. That it is a VHD of fixed size and not raw shows only at its end.
+    pub fn format(&self) -> Format {
+        match &self.reader {
+            Reader::Stream(stream) if self.format == Format::Raw && stream.had_footer() => {
+                Format::Vhd
+            }
+            Reader::Stream(_) | Reader::Mapped(_) => self.format,
+        }
+    }
+
+    /// Size of the raw disk, where the format states it: raw (as a stream, a VHD's footer is counted), the formats of virtual
+    /// machines, and files that are xz or bty's container.
     pub fn raw_bytes(&self) -> Option<u64> {
         self.raw_bytes
     }
 
-    /// What the raw disk has at least: its size where that is known, else what the first frame of zstd data states, which nearly
-    /// always is the only one.
+    /// What the raw disk has at least: its size where that is known, else what an archive states, or the first frame of zstd data,
+    /// which nearly always is the only one.
     pub fn raw_bytes_at_least(&self) -> Option<u64> {
-        self.raw_bytes.or(self.first_frame_raw_bytes)
+        self.raw_bytes.or(self.member_raw_bytes).or(self.first_frame_raw_bytes)
     }
 
     /// Size of the source as it is, where it is known.
@@ -299,21 +273,14 @@ impl Source {
         self.tap.position()
     }
 
-    /// After the last raw byte: reads what is left of the source, compares the checksum where one was given, and refuses what shows
-    /// only at the end: a VHD of fixed size, and a container without its index.
+    /// After the last raw byte: reads what is left of the source, compares the checksum where one was given, and refuses a container
+    /// without its index, which shows only at the end.
     pub fn finish(self) -> Result<(), FinishError> {
         let is_cut_container = self.begins_like_a_container();
         let source_tail = self.tap.finish()?;
-        let refuse = |what: &str| Err(io::Error::new(io::ErrorKind::InvalidData, what).into());
         if is_cut_container && seekable_frames(source_tail.bytes()).is_none() {
-            return refuse(
-                "the zstd data is one frame per chunk and has no seek table at its end: the source was cut off",
-            );
-        }
-        if self.tail.bytes().starts_with(VHD_FOOTER) {
-            return refuse(
-                "it is a VHD of fixed size; convert it first: qemu-img convert -f vpc -O qcow2 IN OUT",
-            );
+            let what = "the zstd data is one frame per chunk and has no seek table at its end: the source was cut off";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, what).into());
         }
         Ok(())
     }
@@ -330,9 +297,11 @@ impl Source {
 
 impl Read for Source {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.reader.read(buffer)?;
+        let read = match &mut self.reader {
+            Reader::Mapped(reader) => reader.read(buffer)?,
+            Reader::Stream(stream) => stream.read(buffer)?,
+        };
         self.read_bytes += u64::try_from(read).unwrap_or_default();
-        self.tail.push(buffer.get(..read).unwrap_or_default());
         Ok(read)
     }
 }

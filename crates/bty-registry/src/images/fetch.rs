@@ -20,12 +20,11 @@ const MOST_REDIRECTS: usize = 5;
 #[derive(Debug, Default)]
 pub(crate) struct Fetcher(Mutex<Option<Client>>);
 
-/// An http or https URL.
-pub(crate) fn url(text: &str) -> Result<Url, Problem> {
-    let url =
-        Url::parse(text).map_err(|problem| Problem::value("source.url", problem.to_string()))?;
+/// An http or https URL, from this field of a request.
+pub(crate) fn url(field: &'static str, text: &str) -> Result<Url, Problem> {
+    let url = Url::parse(text).map_err(|problem| Problem::value(field, problem.to_string()))?;
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-        return Err(Problem::value("source.url", "it is no http or https URL"));
+        return Err(Problem::value(field, "it is no http or https URL"));
     }
     Ok(url)
 }
@@ -71,6 +70,23 @@ impl Fetcher {
             status => Err(ImportProblem::Answer { url: without_user(url), status }),
         }
     }
+
+    /// Fetches something small.
+    pub(super) async fn get_all(&self, url: &Url, most: usize) -> Result<Vec<u8>, ImportProblem> {
+        let mut body = self.get(url).await?.bytes_stream();
+        let mut all = Vec::new();
+        while let Some(piece) = body.next().await {
+            let piece = piece.map_err(|source| ImportProblem::Fetch {
+                url: without_user(url),
+                source: source.without_url(),
+            })?;
+            if all.len() + piece.len() > most {
+                return Err(ImportProblem::TooMuch { url: without_user(url), most });
+            }
+            all.extend(piece);
+        }
+        Ok(all)
+    }
 }
 
 fn follow(attempt: redirect::Attempt<'_>) -> redirect::Action {
@@ -110,14 +126,14 @@ mod tests {
 
     #[test]
     fn user_and_password_are_not_recorded() {
-        let url = url("https://me:secret@example.org/a.img.xz?v=1#frag").unwrap();
+        let url = url("source.url", "https://me:secret@example.org/a.img.xz?v=1#frag").unwrap();
         assert_eq!(without_user(&url), "https://example.org/a.img.xz?v=1");
     }
 
     #[test]
     fn only_http_is_fetched() {
         for text in ["", "file:///etc/passwd", "ftp://example.org/a", "http:", "/a", "data:,x"] {
-            assert!(url(text).is_err(), "{text:?} was accepted");
+            assert!(url("source.url", text).is_err(), "{text:?} was accepted");
         }
     }
 }

@@ -23,7 +23,7 @@ use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Feed, Feeder, Fetcher, Folder, ImportProblem,
+    Feed, Feeder, Fetcher, Folder, ImportProblem, Publisher,
     feed::feed,
     fetch::{pump, without_user},
     files::Unfinished,
@@ -64,6 +64,8 @@ pub(crate) struct Job {
     pub(crate) name: ImageName,
     /// The publisher's checksum of the source.
     pub(crate) checksum: Option<Checksum>,
+    /// Where it is, where it wasn't given.
+    pub(crate) publisher: Option<Publisher>,
     /// The id that it must have.
     pub(crate) expect_id: Option<ImageId>,
     /// Where from.
@@ -81,6 +83,20 @@ pub(crate) enum Origin {
     Url(Url),
     /// The caller sends it, and calls it so.
     Upload(Feed, String),
+}
+
+impl Origin {
+    /// The file's name, as publishers list it.
+    fn name(&self) -> String {
+        let name = match self {
+            Self::File(path) => {
+                return path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            }
+            Self::Url(url) => url.path(),
+            Self::Upload(_, called) => called,
+        };
+        name.rsplit('/').next().unwrap_or_default().to_owned()
+    }
 }
 
 /// What there is to say of an import.
@@ -146,11 +162,15 @@ impl Importer {
         events: EventSender,
         cancelled: &CancellationToken,
     ) -> Result<Image, ImportProblem> {
-        let Job { name, checksum, expect_id, origin, actor } = job;
+        let Job { name, checksum, publisher, expect_id, origin, actor } = job;
         let stop = Arc::new(AtomicBool::new(false));
         let importer = Arc::clone(self);
         let flag = Arc::clone(&stop);
         let working = async {
+            let checksum = match publisher {
+                Some(publisher) => Some(publisher.checksum(&origin.name(), &self.fetcher).await?),
+                None => checksum,
+            };
             let (opened, source, pumping) = self.open(origin).await?;
             let thread = tokio::task::spawn_blocking(move || {
                 let import =
@@ -177,10 +197,10 @@ impl Importer {
     }
 
     async fn open(&self, origin: Origin) -> Result<(Opened, String, Pumping), ImportProblem> {
+        let name = origin.name();
         match origin {
             Origin::File(path) => {
                 let file = open_below(&self.import_dirs, &path)?;
-                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 Ok((Opened::File(file), name, Pumping::Nothing))
             }
             Origin::Url(url) => {
@@ -291,9 +311,13 @@ impl Import<'_> {
             Opened::Feed(mut feed) => {
                 let size = feed.size_bytes();
                 let mut head = Vec::new();
-                (&mut feed).take(4).read_to_end(&mut head).map_err(source::SourceError::Head)?;
-                let whole = Cursor::new(head.clone()).chain(feed);
-                if !source::needs_file(&head) {
+                (&mut feed)
+                    .take(source::TELLING_BYTES)
+                    .read_to_end(&mut head)
+                    .map_err(source::SourceError::Head)?;
+                let needs_file = source::needs_file(&head);
+                let whole = Cursor::new(head).chain(feed);
+                if !needs_file {
                     return Ok(source::open_stream(whole, size, self.checksum)?);
                 }
                 let spool = spool.insert(self.importer.folder.begin()?);

@@ -9,9 +9,11 @@ mod fetch;
 mod files;
 mod import;
 mod problem;
+mod publisher;
 
 pub(crate) use feed::{Feed, Feeder, feed};
 pub(crate) use fetch::{Fetcher, url};
 pub(crate) use files::Folder;
 pub(crate) use import::{ImportEvent, Importer, Job, Origin, WAITING, events};
 pub(crate) use problem::ImportProblem;
+pub(crate) use publisher::Publisher;

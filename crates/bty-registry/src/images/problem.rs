@@ -7,7 +7,7 @@ use bty_image::{
     import::ImportError,
     source::{FinishError, SourceError},
 };
-use bty_types::ErrorKind;
+use bty_types::{ErrorKind, NotListed};
 use tonic::Status;
 
 use crate::problem::Problem;
@@ -54,6 +54,34 @@ pub(crate) enum ImportProblem {
         /// What it said.
         status: reqwest::StatusCode,
     },
+    /// What the publisher says is larger than anything that publishers say.
+    #[error("fetching {url}: it has over {most} bytes, and is no list of checksums or signature")]
+    TooMuch {
+        /// The URL.
+        url: String,
+        /// What it may have.
+        most: usize,
+    },
+    /// The publisher's list doesn't say what the file's checksum is.
+    #[error("looking for {name:?} in the checksums of {url}")]
+    NotListed {
+        /// The list's URL.
+        url: String,
+        /// The file's name.
+        name: String,
+        /// Why it isn't found.
+        source: NotListed,
+    },
+    /// The publisher's list isn't signed with the publisher's key.
+    #[error(
+        "checking the signature {url} of the checksums: they are not the publisher's, or the key is another's"
+    )]
+    Signature {
+        /// The signature's URL.
+        url: String,
+        /// What is wrong with it.
+        source: minisign_verify::Error,
+    },
     /// It can't be read as an image.
     #[error(transparent)]
     Source(#[from] SourceError),
@@ -91,7 +119,10 @@ impl ImportProblem {
                 io::ErrorKind::PermissionDenied => ErrorKind::Denied,
                 _ => ErrorKind::Unavailable,
             },
-            Self::NotAFile { .. } => ErrorKind::InvalidInput,
+            Self::NotAFile { .. } | Self::TooMuch { .. } | Self::NotListed { .. } => {
+                ErrorKind::InvalidInput
+            }
+            Self::Signature { .. } => ErrorKind::Corrupt,
             Self::Fetch { .. } => ErrorKind::Unavailable,
             Self::Answer { status, .. } => match status.as_u16() {
                 404 | 410 => ErrorKind::NotFound,
@@ -113,12 +144,14 @@ impl ImportProblem {
         match self {
             Self::Outside { .. } => "SOURCE_OUTSIDE",
             Self::Open { .. } | Self::Fetch { .. } | Self::Answer { .. } => "SOURCE_UNREACHABLE",
+            Self::TooMuch { .. } | Self::NotListed { .. } => "CHECKSUM_UNKNOWN",
+            Self::Signature { .. } => "SIGNATURE_MISMATCH",
             Self::NotAFile { .. } | Self::Source(_) => "SOURCE_UNSUPPORTED",
             Self::Import(problem) => match problem {
                 ImportError::Read { .. } | ImportError::NoDisk(_) => "SOURCE_DAMAGED",
                 ImportError::Finish(FinishError::Checksum { .. }) => "CHECKSUM_MISMATCH",
                 ImportError::Finish(FinishError::Read(_)) => "SOURCE_UNREACHABLE",
-                ImportError::TooLarge(_) => "IMAGE_TOO_LARGE",
+                ImportError::TooLarge(_) | ImportError::Bomb { .. } => "IMAGE_TOO_LARGE",
                 ImportError::WrongId { .. } => "ID_MISMATCH",
                 ImportError::Cancelled => "CANCELLED",
                 ImportError::Write(_) | ImportError::Start(_) => "STORE",

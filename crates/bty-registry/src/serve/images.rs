@@ -17,7 +17,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{Shared, watch::Responses};
 use crate::{
-    images::{Feeder, ImportEvent, Importer, Job, Origin, events, feed, url},
+    images::{Feeder, ImportEvent, Importer, Job, Origin, Publisher, events, feed, url},
     problem::Problem,
     record::NewEvent,
     settings::Settings,
@@ -53,7 +53,7 @@ impl ImageService for Images {
             Source::File(_) => {
                 return Err(Problem::value("source.file", "it is no absolute path").into());
             }
-            Source::Url(text) => Origin::Url(url(&text)?),
+            Source::Url(text) => Origin::Url(url("source.url", &text)?),
         };
         let events = self.start(job(options, origin, actor)?);
         let responses = events.map(|event| {
@@ -187,9 +187,17 @@ impl Images {
 
 /// What is asked for.
 fn job(options: Option<ImportOptions>, origin: Origin, actor: String) -> Result<Job, Problem> {
-    let ImportOptions { name, checksum, expect_id } = options.ok_or(Problem::Missing("options"))?;
+    let ImportOptions { name, checksum, expect_id, checksums_url, minisign_key, minisign_url } =
+        options.ok_or(Problem::Missing("options"))?;
     if name.is_empty() {
         return Err(Problem::Missing("options.name"));
+    }
+    let publisher = Publisher::parse(&checksums_url, &minisign_key, &minisign_url)?;
+    if publisher.is_some() && !checksum.is_empty() {
+        return Err(Problem::value(
+            "options.checksums_url",
+            "a checksum is given too; give the one or the other",
+        ));
     }
     let given = |text: &str| !text.is_empty();
     Ok(Job {
@@ -199,6 +207,7 @@ fn job(options: Option<ImportOptions>, origin: Origin, actor: String) -> Result<
             .map(|text| text.parse())
             .transpose()
             .map_err(Problem::field("options.checksum"))?,
+        publisher,
         expect_id: Some(expect_id)
             .filter(|text| given(text))
             .map(|text| text.parse())

@@ -24,7 +24,7 @@ use tonic::{Code, Status};
 use crate::harness::{MAC, Registry, eventually};
 
 /// A disk of four chunks and a bit, of which some are zeros.
-fn disk(seed: u8) -> Vec<u8> {
+pub(crate) fn disk(seed: u8) -> Vec<u8> {
     let mut bytes = vec![0_u8; (4 << 20) + 512];
     for (at, byte) in bytes.iter_mut().enumerate().take(1 << 20) {
         *byte = seed.wrapping_add(u8::try_from(at % 251).unwrap());
@@ -32,7 +32,7 @@ fn disk(seed: u8) -> Vec<u8> {
     bytes
 }
 
-fn id(bytes: &[u8]) -> String {
+pub(crate) fn id(bytes: &[u8]) -> String {
     format!("blake3:{}", blake3::hash(bytes).to_hex())
 }
 
@@ -65,7 +65,7 @@ fn qcow2(data: &[u8]) -> Vec<u8> {
     file
 }
 
-fn options(name: &str) -> ImportOptions {
+pub(crate) fn options(name: &str) -> ImportOptions {
     ImportOptions { name: name.into(), ..ImportOptions::default() }
 }
 
@@ -74,7 +74,7 @@ pub(crate) async fn put(registry: &Registry, seed: u8, name: &str) -> String {
     upload(registry, &disk(seed), name, None).await.unwrap().id
 }
 
-async fn import(
+pub(crate) async fn import(
     registry: &Registry,
     source: Source,
     options: ImportOptions,
@@ -114,7 +114,7 @@ async fn upload(
 }
 
 /// A web server for one test: what it answers by the path that is asked for. It ends with the test's process.
-fn serve(answer: impl Fn(&str) -> Vec<u8> + Send + 'static) -> SocketAddr {
+pub(crate) fn serve(answer: impl Fn(&str) -> Vec<u8> + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
@@ -134,7 +134,7 @@ fn serve(answer: impl Fn(&str) -> Vec<u8> + Send + 'static) -> SocketAddr {
     address
 }
 
-fn response(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
+pub(crate) fn response(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
     let mut bytes = format!("HTTP/1.1 {status}\r\n{headers}connection: close\r\n\r\n").into_bytes();
     bytes.extend_from_slice(body);
     bytes

@@ -70,6 +70,9 @@ async fn import(wanted: Import, client: Client, output: Output) -> Result<(), Fa
     let options = ImportOptions {
         name: name_of(&wanted)?.to_string(),
         checksum: checksum_of(&wanted)?,
+        checksums_url: wanted.checksums.clone().unwrap_or_default(),
+        minisign_key: wanted.minisign_key.clone().unwrap_or_default(),
+        minisign_url: wanted.minisign_url.clone().unwrap_or_default(),
         expect_id: wanted.expect_id.map(|id| id.to_string()).unwrap_or_default(),
     };
     let is_url = ["http://", "https://"].iter().any(|scheme| wanted.source.starts_with(scheme));
@@ -83,6 +86,12 @@ async fn import(wanted: Import, client: Client, output: Output) -> Result<(), Fa
     output.show(&image, show)
 }
 
+/// What the names of images end with, the outermost first.
+const ENDINGS: [&str; 17] = [
+    ".zip", ".zst", ".xz", ".gz", ".bz2", ".lz4", ".tgz", ".tar", ".qcow2", ".vhdx", ".vhd",
+    ".vmdk", ".vdi", ".img", ".raw", ".iso", ".wic",
+];
+
 fn name_of(wanted: &Import) -> Result<ImageName, Failure> {
     if let Some(name) = &wanted.name {
         return Ok(name.clone());
@@ -90,7 +99,7 @@ fn name_of(wanted: &Import) -> Result<ImageName, Failure> {
     let path = wanted.source.split(['?', '#']).next().unwrap_or_default();
     let file = path.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
     let mut stem = file.as_str();
-    for ending in [".zst", ".xz", ".gz", ".bz2", ".qcow2", ".img", ".raw", ".iso"] {
+    for ending in ENDINGS {
         stem = stem.strip_suffix(ending).unwrap_or(stem);
     }
     stem.parse().map_err(|_| {

@@ -1,12 +1,10 @@
 //! The part of the header that says how to read the disk, and whether that is safe.
 
-use super::Qcow2Error;
+use crate::source::mapped::{MappedError, Packing};
 
 /// As much of a header as is looked at.
 pub(super) const HEADER_BYTES: u64 = 112;
 
-/// Larger disks don't exist; a header that says so is an attack or damage.
-const MAX_DISK_BYTES: u64 = 1 << 50;
 /// QEMU's own limit for the first level of the tables.
 const MAX_L1_BYTES: u64 = 32 << 20;
 
@@ -16,13 +14,6 @@ const COMPRESSION_TYPE: u64 = 1 << 3;
 const EXTENDED_L2: u64 = 1 << 4;
 /// Bit 0, dirty, only says that reference counts may be off, which reading doesn't need.
 const KNOWN: u64 = 1 | CORRUPT | EXTERNAL_DATA | COMPRESSION_TYPE | EXTENDED_L2;
-
-/// How compressed clusters are compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Compression {
-    Deflate,
-    Zstd,
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Header {
@@ -61,49 +52,49 @@ impl Header {
     }
 
     /// Refuses what must not or can't be read.
-    pub(super) fn check(&self) -> Result<(), Qcow2Error> {
+    pub(super) fn check(&self) -> Result<(), MappedError> {
         let features = self.incompatible_features;
         if !(2..=3).contains(&self.version) {
-            return Err(Qcow2Error::Version(self.version));
+            return Err(MappedError::Version {
+                found: self.version,
+                read: "versions 2 and 3 are read",
+            });
         }
         if self.backing_file_offset != 0 {
-            return Err(Qcow2Error::OtherFile("a backing file"));
+            return Err(MappedError::OtherFile("a backing file"));
         }
         if features & EXTERNAL_DATA != 0 {
-            return Err(Qcow2Error::OtherFile("an external data file"));
+            return Err(MappedError::OtherFile("an external data file"));
         }
         if self.crypt_method != 0 {
-            return Err(Qcow2Error::Encrypted);
+            return Err(MappedError::Encrypted);
         }
         if features & CORRUPT != 0 {
-            return Err(Qcow2Error::Corrupt);
+            return Err(MappedError::Corrupt);
         }
         if features & !KNOWN != 0 {
-            return Err(Qcow2Error::Feature("a feature that this bty doesn't know"));
+            return Err(MappedError::Feature("a feature that this bty doesn't know"));
         }
         if self.compression_type > 1 {
-            return Err(Qcow2Error::Feature("a compression that this bty doesn't know"));
-        }
-        if self.disk_bytes == 0 || self.disk_bytes > MAX_DISK_BYTES {
-            return Err(Qcow2Error::Size(self.disk_bytes));
+            return Err(MappedError::Feature("a compression that this bty doesn't know"));
         }
         self.check_tables()
     }
 
-    fn check_tables(&self) -> Result<(), Qcow2Error> {
+    fn check_tables(&self) -> Result<(), MappedError> {
         let fewest_bits = if self.has_extended_l2() { 14 } else { 9 };
         if !(fewest_bits..=21).contains(&self.cluster_bits) {
-            return Err(Qcow2Error::Damaged("no cluster has such a size"));
+            return Err(MappedError::Damaged("no cluster has such a size"));
         }
         let needed = self.disk_bytes.div_ceil(self.cluster_bytes() * self.l2_entries());
         if needed > self.l1_entries.into() {
-            return Err(Qcow2Error::Damaged("its tables are too small for its disk"));
+            return Err(MappedError::Damaged("its tables are too small for its disk"));
         }
         if needed * 8 > MAX_L1_BYTES {
-            return Err(Qcow2Error::Damaged("its tables are larger than any"));
+            return Err(MappedError::Damaged("its tables are larger than any"));
         }
         if self.l1_offset == 0 || !self.l1_offset.is_multiple_of(self.cluster_bytes()) {
-            return Err(Qcow2Error::Damaged("its tables are nowhere"));
+            return Err(MappedError::Damaged("its tables are nowhere"));
         }
         Ok(())
     }
@@ -126,10 +117,10 @@ impl Header {
         self.cluster_bytes() / self.l2_entry_bytes()
     }
 
-    pub(super) fn compression(&self) -> Compression {
+    pub(super) fn packing(&self) -> Packing {
         match self.compression_type {
-            1 => Compression::Zstd,
-            _ => Compression::Deflate,
+            1 => Packing::Zstd,
+            _ => Packing::Deflate,
         }
     }
 }

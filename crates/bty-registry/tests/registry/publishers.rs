@@ -1,0 +1,162 @@
+//! What a publisher says of a file: lists of checksums made by sha256sum and sha512sum, signed by minisign.
+
+use std::{fs, net::SocketAddr, path::Path, process::Command};
+
+use bty_api::{
+    registry::v1::{ImportOptions, import_image_request::Source},
+    status,
+};
+use tempfile::TempDir;
+use tonic::Code;
+
+use crate::{
+    harness::Registry,
+    images::{disk, id, import, options, response, serve},
+};
+
+/// Runs a tool in a folder; gives what it printed.
+fn run(folder: &Path, tool: &str, arguments: &[&str]) -> Vec<u8> {
+    let output = Command::new(tool)
+        .args(arguments)
+        .current_dir(folder)
+        .output()
+        .unwrap_or_else(|problem| panic!("{tool} is needed for this test: {problem}"));
+    assert!(output.status.success(), "{tool}: {}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
+/// A publisher's folder: two images, their lists, and the signatures of those. Gives the key.
+fn publish(folder: &Path) -> String {
+    fs::write(folder.join("a.img"), disk(1)).unwrap();
+    fs::write(folder.join("b.img"), disk(2)).unwrap();
+    for (list, tool, arguments) in [
+        ("SHA256SUMS", "sha256sum", &["a.img", "b.img"][..]),
+        ("SHA512SUMS", "sha512sum", &["--tag", "a.img", "b.img"]),
+        ("OLD", "sha256sum", &["-b", "./a.img"]),
+        ("MD5SUMS", "md5sum", &["a.img"]),
+    ] {
+        fs::write(folder.join(list), run(folder, tool, arguments)).unwrap();
+    }
+    run(folder, "minisign", &["-G", "-W", "-p", "key.pub", "-s", "key"]);
+    run(folder, "minisign", &["-S", "-s", "key", "-m", "SHA256SUMS"]);
+    run(folder, "minisign", &["-S", "-l", "-s", "key", "-m", "OLD"]);
+    // A list that was changed after it was signed.
+    let list = fs::read_to_string(folder.join("SHA256SUMS")).unwrap();
+    fs::write(folder.join("FORGED"), list.replace("a.img", "c.img")).unwrap();
+    fs::copy(folder.join("SHA256SUMS.minisig"), folder.join("FORGED.minisig")).unwrap();
+    fs::write(folder.join("LARGE"), vec![b'a'; 2 << 20]).unwrap();
+    let key = fs::read_to_string(folder.join("key.pub")).unwrap();
+    key.lines().nth(1).unwrap().to_owned()
+}
+
+/// A publisher's server, a mirror with another file under a name, and a registry that may read both folders.
+struct Site {
+    registry: Registry,
+    server: SocketAddr,
+    folder: TempDir,
+    mirror: TempDir,
+    key: String,
+}
+
+impl Site {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let key = publish(folder.path());
+        let at = folder.path().to_owned();
+        let server = serve(move |path| match fs::read(at.join(path.trim_start_matches('/'))) {
+            Ok(body) => response("200 OK", &format!("content-length: {}\r\n", body.len()), &body),
+            Err(_) => response("404 Not Found", "content-length: 0\r\n", b""),
+        });
+        let mirror = tempfile::tempdir().unwrap();
+        fs::write(mirror.path().join("a.img"), disk(2)).unwrap();
+        let folders = [folder.path(), mirror.path()];
+        let registry = Registry::start(&format!("import_dirs = {folders:?}"));
+        Self { registry, server, folder, mirror, key }
+    }
+
+    fn web(&self, name: &str) -> Source {
+        Source::Url(self.url(name))
+    }
+
+    fn url(&self, name: &str) -> String {
+        format!("http://{}/{name}", self.server)
+    }
+
+    fn wanted(&self, list: &str, key: &str, signature: &str) -> ImportOptions {
+        ImportOptions {
+            checksums_url: self.url(list),
+            minisign_key: key.into(),
+            minisign_url: if signature.is_empty() { String::new() } else { self.url(signature) },
+            ..options("x:1")
+        }
+    }
+}
+
+fn file(folder: &TempDir) -> Source {
+    Source::File(folder.path().join("a.img").display().to_string())
+}
+
+#[tokio::test]
+async fn what_a_publisher_lists_and_signs_is_imported() {
+    let site = Site::new();
+    let key = site.key.as_str();
+    for (source, wanted) in [
+        (site.web("a.img"), site.wanted("SHA256SUMS", "", "")),
+        (site.web("a.img#x"), site.wanted("SHA512SUMS", "", "")),
+        (file(&site.folder), site.wanted("SHA256SUMS", key, "")),
+        (site.web("a.img"), site.wanted("OLD", key, "")),
+        (site.web("a.img"), site.wanted("SHA256SUMS", key, "FORGED.minisig")),
+    ] {
+        let shown = format!("{source:?} {wanted:?}");
+        let image = import(&site.registry, source, wanted).await;
+        assert_eq!(image.unwrap_or_else(|problem| panic!("{shown}: {problem}")).id, id(&disk(1)));
+    }
+}
+
+#[tokio::test]
+async fn what_a_publisher_has_not_listed_or_signed_is_refused() {
+    const BAD: Code = Code::InvalidArgument;
+    const UNKNOWN: &str = "CHECKSUM_UNKNOWN";
+    const UNSIGNED: &str = "SIGNATURE_MISMATCH";
+    const AWAY: &str = "SOURCE_UNREACHABLE";
+    let site = Site::new();
+    let other = tempfile::tempdir().unwrap();
+    let (key, other_key) = (site.key.as_str(), publish(other.path()));
+    let signed = |list| site.wanted(list, key, "");
+    let plain = |list| site.wanted(list, "", "");
+    let both =
+        ImportOptions { checksum: format!("sha256:{}", "0".repeat(64)), ..plain("SHA256SUMS") };
+    let by_other = site.wanted("SHA256SUMS", &other_key, "");
+    let no_signature = site.wanted("SHA256SUMS", key, "a.img");
+    let no_key = site.wanted("SHA256SUMS", "RWQ", "");
+    let rows = [
+        (signed("FORGED"), Code::DataLoss, UNSIGNED, "not the publisher's"),
+        (by_other, Code::DataLoss, UNSIGNED, "another's"),
+        (no_signature, BAD, UNKNOWN, "over 16384 bytes"),
+        (signed("SHA512SUMS"), Code::NotFound, AWAY, "SHA512SUMS.minisig"),
+        (plain("NONE"), Code::NotFound, AWAY, "NONE"),
+        (plain("FORGED"), BAD, UNKNOWN, "\"a.img\""),
+        (plain("MD5SUMS"), BAD, UNKNOWN, "no SHA-256"),
+        (plain("LARGE"), BAD, UNKNOWN, "over 1048576 bytes"),
+        (no_key, BAD, "INVALID_FIELD", "minisign_key"),
+        (both, BAD, "INVALID_FIELD", "the one or the other"),
+    ];
+    let rows = rows
+        .into_iter()
+        .map(|(wanted, code, reason, words)| (site.web("a.img"), wanted, code, reason, words));
+    let mirrored = (
+        file(&site.mirror),
+        signed("SHA256SUMS"),
+        Code::DataLoss,
+        "CHECKSUM_MISMATCH",
+        "was asked for",
+    );
+    for (source, wanted, code, reason, words) in rows.chain([mirrored]) {
+        let shown = format!("{source:?} {wanted:?}");
+        let refusal = import(&site.registry, source, wanted).await.unwrap_err();
+        assert_eq!(refusal.code(), code, "{shown}: {refusal:?}");
+        assert_eq!(status::reason(&refusal), reason, "{shown}");
+        assert!(refusal.message().contains(words), "{shown}: {}", refusal.message());
+        assert_eq!(site.registry.files(), Vec::<String>::new(), "{shown} left something");
+    }
+}
