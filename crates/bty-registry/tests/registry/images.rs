@@ -24,7 +24,7 @@ use tonic::{Code, Status};
 use crate::harness::{MAC, Registry, eventually};
 
 /// A disk of four chunks and a bit, of which some are zeros.
-fn disk(seed: u8) -> Vec<u8> {
+pub(crate) fn disk(seed: u8) -> Vec<u8> {
     let mut bytes = vec![0_u8; (4 << 20) + 512];
     for (at, byte) in bytes.iter_mut().enumerate().take(1 << 20) {
         *byte = seed.wrapping_add(u8::try_from(at % 251).unwrap());
@@ -89,7 +89,7 @@ async fn import(
     panic!("an import ended without a result")
 }
 
-async fn upload(
+pub(crate) async fn upload(
     registry: &Registry,
     bytes: &[u8],
     name: &str,
@@ -260,7 +260,6 @@ async fn what_fails_leaves_nothing_behind_and_says_why() {
     }
     let listed = registry.images().list_images(ListImagesRequest {}).await.unwrap().into_inner();
     assert_eq!(listed.images, []);
-    assert!(listed.free_bytes > 0);
 }
 
 #[tokio::test]

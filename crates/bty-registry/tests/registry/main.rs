@@ -9,3 +9,4 @@ mod durability;
 mod harness;
 mod images;
 mod machines;
+mod store;
