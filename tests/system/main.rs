@@ -9,3 +9,4 @@ mod installed;
 mod light;
 mod limits;
 mod many;
+mod store;

@@ -11,6 +11,7 @@ pub mod status;
 #[path = "gen/mod.rs"]
 #[allow(
     clippy::pedantic,
+    clippy::large_enum_variant,
     clippy::or_fun_call,
     clippy::allow_attributes_without_reason,
     missing_docs,

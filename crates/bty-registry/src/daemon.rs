@@ -22,7 +22,7 @@ use tonic::service::Routes;
 use crate::{
     access::{Access, Tokens, Users},
     decide::{Asker, what_next},
-    images::{Fetcher, Folder, Importer, WAITING},
+    images::{Fetcher, Folder, Importer, VERIFICATIONS_WAITING, WAITING},
     metrics::Metrics,
     problem::Problem,
     serve::{Agents, Boots, Events, Images, Machines, Runs, Shared, TokenKeeper},
@@ -267,6 +267,8 @@ async fn importer(
         fetcher: Fetcher::default(),
         permits: Semaphore::new(settings.max_imports),
         places: Semaphore::new(settings.max_imports.saturating_add(WAITING)),
+        verify_permit: Semaphore::new(1),
+        verify_places: Semaphore::new(1 + VERIFICATIONS_WAITING),
         placing: Mutex::default(),
     }))
 }

@@ -6,10 +6,12 @@
 use std::time::SystemTime;
 
 use bty_api::{
-    registry::v1::{NextBoot, Partition, Role},
+    registry::v1::{ImageContents, NextBoot, Partition, Role},
     types::v1::{Action, BootPath, Disk, Hardware, Platform, Stage},
 };
-use bty_types::{BootChain, BootEntry, DiskSelector, ImageId, ImageSelector, MacAddr, Policy};
+use bty_types::{
+    BootChain, BootEntry, DiskSelector, ImageId, ImageName, ImageSelector, MacAddr, Policy,
+};
 
 /// A machine: the wish, the observation, and when either last changed.
 #[derive(Debug, Clone, PartialEq)]
@@ -277,6 +279,50 @@ pub(crate) struct Image {
     pub boots_uefi: bool,
     /// Sector size that its partition table was made for; 0 where it has none.
     pub sector_bytes: u32,
+    /// What is in it, where somebody has looked.
+    pub contents: Option<ImageContents>,
+    /// When its file was last verified.
+    pub verified_at: Option<SystemTime>,
+    /// How many of its chunks were wrong then.
+    pub wrong_chunks: u64,
+}
+
+#[cfg(test)]
+impl Image {
+    /// An image without anything in it.
+    pub(crate) fn for_tests(id: ImageId, imported_at: SystemTime) -> Self {
+        Self {
+            id,
+            names: Vec::new(),
+            raw_bytes: 512,
+            stored_bytes: 100,
+            mapped_bytes: 512,
+            chunk_bytes: 1 << 18,
+            index_digest: String::new(),
+            source: String::new(),
+            source_format: "raw".into(),
+            imported_at,
+            partition_table: "none".into(),
+            partitions: Vec::new(),
+            boots_bios: false,
+            boots_uefi: false,
+            sector_bytes: 0,
+            contents: None,
+            verified_at: None,
+            wrong_chunks: 0,
+        }
+    }
+}
+
+/// Where a name points.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Pointer {
+    /// The name.
+    pub name: ImageName,
+    /// The image.
+    pub image: ImageId,
+    /// Since when.
+    pub at: SystemTime,
 }
 
 /// Something that happens, before it has its number and its time.

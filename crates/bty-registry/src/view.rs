@@ -178,6 +178,9 @@ pub(crate) fn image(image: Image) -> wire::Image {
         boots_bios: image.boots_bios,
         boots_uefi: image.boots_uefi,
         sector_bytes: image.sector_bytes,
+        contents: image.contents,
+        verified_at: image.verified_at.map(timestamp),
+        wrong_chunks: image.wrong_chunks,
     }
 }
 

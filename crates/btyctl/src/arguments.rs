@@ -6,7 +6,7 @@
     reason = "the comments are the help text, which is not Markdown"
 )]
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use bty_types::{BootChain, BootEntry, DiskSelector, ImageId, ImageName, ImageSelector, Policy};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -114,6 +114,72 @@ pub(crate) enum Image {
         /// NAME[:TAG] or id.
         image: ImageSelector,
     },
+    /// Prove that the store still holds an image as it was imported; says
+    /// which chunks are wrong (exit code 8).
+    Verify {
+        /// NAME[:TAG] or id.
+        image: ImageSelector,
+    },
+    /// What a disk that holds one image has to be sent to hold another.
+    Diff {
+        /// What it holds: NAME[:TAG] or id.
+        from: ImageSelector,
+        /// What it is to hold: NAME[:TAG] or id.
+        to: ImageSelector,
+    },
+    /// Write an image to a file, proved on the way.
+    Export(Export),
+    /// Take the names of old images away, and remove images without a name;
+    /// what a machine is assigned or a run uses stays.
+    Prune(Prune),
+    /// How full the store is.
+    Usage,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// NAME[:TAG] or id.
+    pub(crate) image: ImageSelector,
+    /// The file, replaced when the image is whole; - for standard output.
+    pub(crate) file: PathBuf,
+    /// What to write [default: zst for a file that ends so, else raw].
+    #[arg(long, value_enum)]
+    pub(crate) format: Option<ExportFormat>,
+}
+
+/// What an image is exported as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExportFormat {
+    /// The bytes of the disk; zeros take no room in a file.
+    Raw,
+    /// The file of the store: a zstd file that bty can also read in parts.
+    Zst,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Prune {
+    /// How many images of each name stay: those that a tag was pointed at
+    /// last.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) keep: u32,
+    /// What was tagged, or has no name and was imported, less than this ago
+    /// stays too: 12h, 30d.
+    #[arg(long, value_name = "AGE", value_parser = age)]
+    pub(crate) older_than: Option<Duration>,
+    /// Only the tags of this name, and no image without a name.
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Say what would go, and remove nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// A length of time as people type it; a day has 24 hours.
+fn age(text: &str) -> Result<Duration, String> {
+    let wrong = |problem: jiff::Error| format!("{problem}; try 12h or 30d");
+    let span: jiff::Span = text.parse().map_err(wrong)?;
+    let signed = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).map_err(wrong)?;
+    Duration::try_from(signed).map_err(|_| "it is negative; try 12h or 30d".to_owned())
 }
 
 #[derive(Debug, Args)]
@@ -336,6 +402,15 @@ mod tests {
             command.get_subcommands_mut().for_each(check);
         }
         check(&mut Arguments::command().term_width(80));
+    }
+
+    #[test]
+    fn an_age_has_a_unit() {
+        let hours = |count| Ok(Duration::from_hours(count));
+        assert_eq!((age("12h"), age("30d"), age("2w")), (hours(12), hours(720), hours(336)));
+        for text in ["", "30", "-1d", "1 year", "soon"] {
+            assert!(age(text).is_err(), "{text:?} was accepted");
+        }
     }
 
     #[test]

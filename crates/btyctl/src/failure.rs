@@ -38,6 +38,7 @@ impl Failure {
         let kind = match problem.kind() {
             std::io::ErrorKind::NotFound => ErrorKind::NotFound,
             std::io::ErrorKind::PermissionDenied => ErrorKind::Denied,
+            std::io::ErrorKind::StorageFull => ErrorKind::Exhausted,
             _ => ErrorKind::Internal,
         };
         Self::new(kind, format!("{what}: {problem}"))

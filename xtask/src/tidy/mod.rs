@@ -71,7 +71,7 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("bty-httpd", daemon.clone()),
         ("bty-registry", with(&["bty-image"])),
         ("bty-flasher", with(&["bty-image", "bty-disk", "bty-sys"])),
-        ("btyctl", vec!["bty-types", "bty-api"]),
+        ("btyctl", vec!["bty-types", "bty-api", "bty-image"]),
         ("bty-testkit", vec!["bty-types", "bty-api"]),
         ("bty-tests", with(&["bty-image", "bty-testkit"])),
         (

@@ -1741,6 +1741,15 @@ pub struct Image {
     /// Sector size that its partition table was made for, in bytes; 0 where it has none.
     #[prost(uint32, tag = "15")]
     pub sector_bytes: u32,
+    /// What is in it, as far as file systems and loaders tell; absent where nobody has looked yet.
+    #[prost(message, optional, tag = "16")]
+    pub contents: ::core::option::Option<ImageContents>,
+    /// When its file was last proved, or found to be damaged; absent where it was not since it was imported.
+    #[prost(message, optional, tag = "17")]
+    pub verified_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// How many of its chunks were found to be wrong then. Importing the image again replaces its file.
+    #[prost(uint64, tag = "18")]
+    pub wrong_chunks: u64,
 }
 impl ::prost::Name for Image {
     const NAME: &'static str = "Image";
@@ -1750,6 +1759,65 @@ impl ::prost::Name for Image {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "/bty.registry.v1.Image".into()
+    }
+}
+/// What is in an image. Nobody vouches for it: it is what the image says of itself.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ImageContents {
+    /// The file system, where the whole disk is one without a partition table.
+    #[prost(message, optional, tag = "1")]
+    pub file_system: ::core::option::Option<FileSystem>,
+    /// Bytes that its file systems say they use; absent where none says it.
+    #[prost(uint64, optional, tag = "2")]
+    pub used_bytes: ::core::option::Option<u64>,
+    /// The family of its operating system: "linux", "windows", "freebsd", "netbsd", "openbsd", "macos"; empty where nothing tells.
+    #[prost(string, tag = "3")]
+    pub os: ::prost::alloc::string::String,
+    /// What tells of the system: a sentence each.
+    #[prost(string, repeated, tag = "4")]
+    pub hints: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The processors that it is made for, as Linux calls them: "x86_64", "i686", "aarch64", "riscv64" and others.
+    #[prost(string, repeated, tag = "5")]
+    pub architectures: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+impl ::prost::Name for ImageContents {
+    const NAME: &'static str = "ImageContents";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.ImageContents".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.ImageContents".into()
+    }
+}
+/// A file system, as its superblock or boot sector says.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FileSystem {
+    /// Its kind: "ext4", "ext3", "ext2", "xfs", "btrfs", "ntfs", "exfat", "fat32", "fat16", "fat12", "iso9660", "squashfs", "swap"; also what
+    /// holds one: "luks", "lvm2", "bitlocker".
+    #[prost(string, tag = "1")]
+    pub kind: ::prost::alloc::string::String,
+    /// Its label; empty where it has none.
+    #[prost(string, tag = "2")]
+    pub label: ::prost::alloc::string::String,
+    /// Its UUID or serial number as people write it; empty where it has none.
+    #[prost(string, tag = "3")]
+    pub uuid: ::prost::alloc::string::String,
+    /// Its size in bytes; 0 where it does not say.
+    #[prost(uint64, tag = "4")]
+    pub size_bytes: u64,
+    /// Bytes of it that are used; absent where it does not say.
+    #[prost(uint64, optional, tag = "5")]
+    pub used_bytes: ::core::option::Option<u64>,
+}
+impl ::prost::Name for FileSystem {
+    const NAME: &'static str = "FileSystem";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.FileSystem".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.FileSystem".into()
     }
 }
 /// A partition in an image.
@@ -1770,6 +1838,9 @@ pub struct Partition {
     /// Its name in the table; empty where it has none.
     #[prost(string, tag = "5")]
     pub name: ::prost::alloc::string::String,
+    /// The file system in it; absent where it has none that is known.
+    #[prost(message, optional, tag = "6")]
+    pub file_system: ::core::option::Option<FileSystem>,
 }
 impl ::prost::Name for Partition {
     const NAME: &'static str = "Partition";
@@ -2005,9 +2076,6 @@ pub struct ListImagesResponse {
     /// The images.
     #[prost(message, repeated, tag = "1")]
     pub images: ::prost::alloc::vec::Vec<Image>,
-    /// Free bytes on the store's file system.
-    #[prost(uint64, tag = "2")]
-    pub free_bytes: u64,
 }
 impl ::prost::Name for ListImagesResponse {
     const NAME: &'static str = "ListImagesResponse";
@@ -2122,6 +2190,387 @@ impl ::prost::Name for DeleteImageResponse {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "/bty.registry.v1.DeleteImageResponse".into()
+    }
+}
+/// Request of VerifyImage.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct VerifyImageRequest {
+    /// "name:tag" or id.
+    #[prost(string, tag = "1")]
+    pub image: ::prost::alloc::string::String,
+}
+impl ::prost::Name for VerifyImageRequest {
+    const NAME: &'static str = "VerifyImageRequest";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.VerifyImageRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.VerifyImageRequest".into()
+    }
+}
+/// Response of VerifyImage.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct VerifyImageResponse {
+    /// What there is to say.
+    #[prost(oneof = "verify_image_response::Event", tags = "1, 2")]
+    pub event: ::core::option::Option<verify_image_response::Event>,
+}
+/// Nested message and enum types in `VerifyImageResponse`.
+pub mod verify_image_response {
+    /// What there is to say.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Event {
+        /// Sent about four times a second.
+        #[prost(message, tag = "1")]
+        Progress(super::VerifyProgress),
+        /// Sent last.
+        #[prost(message, tag = "2")]
+        Result(super::VerifyResult),
+    }
+}
+impl ::prost::Name for VerifyImageResponse {
+    const NAME: &'static str = "VerifyImageResponse";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.VerifyImageResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.VerifyImageResponse".into()
+    }
+}
+/// How far a verification has come.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct VerifyProgress {
+    /// Bytes of the raw disk compared.
+    #[prost(uint64, tag = "1")]
+    pub raw_bytes: u64,
+    /// Size of the raw disk, in bytes.
+    #[prost(uint64, tag = "2")]
+    pub raw_total_bytes: u64,
+}
+impl ::prost::Name for VerifyProgress {
+    const NAME: &'static str = "VerifyProgress";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.VerifyProgress".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.VerifyProgress".into()
+    }
+}
+/// What a verification has found.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct VerifyResult {
+    /// The image's id.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// How many chunks it has.
+    #[prost(uint64, tag = "2")]
+    pub chunks: u64,
+    /// How many of them are wrong; where none is, the id is proved.
+    #[prost(uint64, tag = "3")]
+    pub wrong_chunks: u64,
+    /// The first of the wrong ones, in order; at most 100.
+    #[prost(message, repeated, tag = "4")]
+    pub first_wrong: ::prost::alloc::vec::Vec<WrongChunk>,
+}
+impl ::prost::Name for VerifyResult {
+    const NAME: &'static str = "VerifyResult";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.VerifyResult".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.VerifyResult".into()
+    }
+}
+/// A chunk that is not what the image's id says.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WrongChunk {
+    /// Its number, from 0.
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    /// Where it is on the raw disk, in bytes.
+    #[prost(uint64, tag = "2")]
+    pub raw_offset: u64,
+    /// Its size on the raw disk, in bytes.
+    #[prost(uint32, tag = "3")]
+    pub raw_bytes: u32,
+    /// Where it is in the image's file, in bytes.
+    #[prost(uint64, tag = "4")]
+    pub file_offset: u64,
+    /// What is wrong with it, for people.
+    #[prost(string, tag = "5")]
+    pub problem: ::prost::alloc::string::String,
+}
+impl ::prost::Name for WrongChunk {
+    const NAME: &'static str = "WrongChunk";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.WrongChunk".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.WrongChunk".into()
+    }
+}
+/// Request of DiffImages.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DiffImagesRequest {
+    /// What the disk holds: "name:tag" or id.
+    #[prost(string, tag = "1")]
+    pub from: ::prost::alloc::string::String,
+    /// What it is to hold: "name:tag" or id.
+    #[prost(string, tag = "2")]
+    pub to: ::prost::alloc::string::String,
+}
+impl ::prost::Name for DiffImagesRequest {
+    const NAME: &'static str = "DiffImagesRequest";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.DiffImagesRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.DiffImagesRequest".into()
+    }
+}
+/// Response of DiffImages.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct DiffImagesResponse {
+    /// The id of what the disk holds.
+    #[prost(string, tag = "1")]
+    pub from_id: ::prost::alloc::string::String,
+    /// The id of what it is to hold.
+    #[prost(string, tag = "2")]
+    pub to_id: ::prost::alloc::string::String,
+    /// What has to be moved.
+    #[prost(message, optional, tag = "3")]
+    pub total: ::core::option::Option<ImageDiff>,
+    /// The same by the partitions of the image that the disk is to hold, in their order on the disk, and what is between them. A chunk that lies
+    /// in several counts with the first.
+    #[prost(message, repeated, tag = "4")]
+    pub partitions: ::prost::alloc::vec::Vec<PartitionDiff>,
+}
+impl ::prost::Name for DiffImagesResponse {
+    const NAME: &'static str = "DiffImagesResponse";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.DiffImagesResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.DiffImagesResponse".into()
+    }
+}
+/// What has to be moved from one image to another.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ImageDiff {
+    /// Bytes of the raw disk that stay as they are.
+    #[prost(uint64, tag = "1")]
+    pub same_bytes: u64,
+    /// Bytes that are fetched, as the store has them: compressed.
+    #[prost(uint64, tag = "2")]
+    pub fetched_bytes: u64,
+    /// Bytes that are written to the disk.
+    #[prost(uint64, tag = "3")]
+    pub written_bytes: u64,
+    /// Bytes of the disk that become zeros, of which none is fetched.
+    #[prost(uint64, tag = "4")]
+    pub zeroed_bytes: u64,
+}
+impl ::prost::Name for ImageDiff {
+    const NAME: &'static str = "ImageDiff";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.ImageDiff".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.ImageDiff".into()
+    }
+}
+/// What has to be moved for one partition.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PartitionDiff {
+    /// The partition; absent for what is outside of all partitions.
+    #[prost(message, optional, tag = "1")]
+    pub partition: ::core::option::Option<Partition>,
+    /// What has to be moved.
+    #[prost(message, optional, tag = "2")]
+    pub diff: ::core::option::Option<ImageDiff>,
+}
+impl ::prost::Name for PartitionDiff {
+    const NAME: &'static str = "PartitionDiff";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.PartitionDiff".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.PartitionDiff".into()
+    }
+}
+/// Request of DownloadImage.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DownloadImageRequest {
+    /// "name:tag" or id. Who calls several times for parts of one image gives its id: a name may move.
+    #[prost(string, tag = "1")]
+    pub image: ::prost::alloc::string::String,
+    /// The first byte that is wanted.
+    #[prost(uint64, tag = "2")]
+    pub offset: u64,
+    /// How many bytes are wanted; 0 for all to the end.
+    #[prost(uint64, tag = "3")]
+    pub bytes: u64,
+}
+impl ::prost::Name for DownloadImageRequest {
+    const NAME: &'static str = "DownloadImageRequest";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.DownloadImageRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.DownloadImageRequest".into()
+    }
+}
+/// Response of DownloadImage.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DownloadImageResponse {
+    /// The next bytes of the file.
+    #[prost(bytes = "vec", tag = "1")]
+    pub data: ::prost::alloc::vec::Vec<u8>,
+}
+impl ::prost::Name for DownloadImageResponse {
+    const NAME: &'static str = "DownloadImageResponse";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.DownloadImageResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.DownloadImageResponse".into()
+    }
+}
+/// Request of PruneImages.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PruneImagesRequest {
+    /// How many images stay of those that the tags of one name point at: the ones that were pointed at last. At least 1.
+    #[prost(uint32, tag = "1")]
+    pub keep: u32,
+    /// What was pointed at, or has no name and was imported, less than this ago stays too.
+    #[prost(message, optional, tag = "2")]
+    pub older_than: ::core::option::Option<::prost_types::Duration>,
+    /// Only the tags of this name, without a colon; empty for all names, and for the images that have none.
+    #[prost(string, tag = "3")]
+    pub name: ::prost::alloc::string::String,
+    /// Says what would go, and removes nothing.
+    #[prost(bool, tag = "4")]
+    pub dry_run: bool,
+}
+impl ::prost::Name for PruneImagesRequest {
+    const NAME: &'static str = "PruneImagesRequest";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.PruneImagesRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.PruneImagesRequest".into()
+    }
+}
+/// Response of PruneImages.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PruneImagesResponse {
+    /// The images that lose names, those first that were imported first.
+    #[prost(message, repeated, tag = "1")]
+    pub images: ::prost::alloc::vec::Vec<PrunedImage>,
+    /// Bytes in the store that this frees.
+    #[prost(uint64, tag = "2")]
+    pub freed_bytes: u64,
+    /// Images that would go but are needed, with the reason in each.
+    #[prost(message, repeated, tag = "3")]
+    pub kept: ::prost::alloc::vec::Vec<PrunedImage>,
+}
+impl ::prost::Name for PruneImagesResponse {
+    const NAME: &'static str = "PruneImagesResponse";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.PruneImagesResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.PruneImagesResponse".into()
+    }
+}
+/// An image that loses names.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PrunedImage {
+    /// Its id.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// The names that it loses.
+    #[prost(string, repeated, tag = "2")]
+    pub names: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Whether the image goes too, since it has no other name.
+    #[prost(bool, tag = "3")]
+    pub is_removed: bool,
+    /// Size of its file, in bytes.
+    #[prost(uint64, tag = "4")]
+    pub stored_bytes: u64,
+    /// Why it stays, where it does.
+    #[prost(string, tag = "5")]
+    pub kept_because: ::prost::alloc::string::String,
+}
+impl ::prost::Name for PrunedImage {
+    const NAME: &'static str = "PrunedImage";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.PrunedImage".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.PrunedImage".into()
+    }
+}
+/// Request of GetUsage.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetUsageRequest {}
+impl ::prost::Name for GetUsageRequest {
+    const NAME: &'static str = "GetUsageRequest";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.GetUsageRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.GetUsageRequest".into()
+    }
+}
+/// Response of GetUsage.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetUsageResponse {
+    /// How many images there are.
+    #[prost(uint32, tag = "1")]
+    pub images: u32,
+    /// Size of their files, in bytes.
+    #[prost(uint64, tag = "2")]
+    pub stored_bytes: u64,
+    /// The part of it that belongs to images without a name.
+    #[prost(uint64, tag = "3")]
+    pub unnamed_bytes: u64,
+    /// Size of the files of imports under way, in bytes.
+    #[prost(uint64, tag = "4")]
+    pub unfinished_bytes: u64,
+    /// Free bytes on the store's file system.
+    #[prost(uint64, tag = "5")]
+    pub free_bytes: u64,
+    /// Size of the store's file system, in bytes.
+    #[prost(uint64, tag = "6")]
+    pub capacity_bytes: u64,
+    /// Images on record whose file is gone: their ids.
+    #[prost(string, repeated, tag = "7")]
+    pub missing_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+impl ::prost::Name for GetUsageResponse {
+    const NAME: &'static str = "GetUsageResponse";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.GetUsageResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.GetUsageResponse".into()
     }
 }
 /// Generated client implementations.
@@ -2310,6 +2759,95 @@ pub mod image_service_client {
                 .insert(GrpcMethod::new("bty.registry.v1.ImageService", "DeleteImage"));
             self.inner.unary(req, path, codec).await
         }
+        /// Proves an image: reads its file again from the disk, compares each chunk with its hash and all of them with the id. Progress, then
+        /// what was found, which is recorded. DATA_LOSS where nothing can be told of its chunks, since its index is damaged or its file gone.
+        pub async fn verify_image(
+            &mut self,
+            request: impl tonic::IntoRequest<super::VerifyImageRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::VerifyImageResponse>>,
+            tonic::Status,
+        > {
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path =
+                http::uri::PathAndQuery::from_static("/bty.registry.v1.ImageService/VerifyImage");
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("bty.registry.v1.ImageService", "VerifyImage"));
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// Says what a disk that holds one image has to be sent to hold another.
+        pub async fn diff_images(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DiffImagesRequest>,
+        ) -> std::result::Result<tonic::Response<super::DiffImagesResponse>, tonic::Status>
+        {
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path =
+                http::uri::PathAndQuery::from_static("/bty.registry.v1.ImageService/DiffImages");
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("bty.registry.v1.ImageService", "DiffImages"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Sends the bytes of an image's file, in order.
+        pub async fn download_image(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DownloadImageRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::DownloadImageResponse>>,
+            tonic::Status,
+        > {
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path =
+                http::uri::PathAndQuery::from_static("/bty.registry.v1.ImageService/DownloadImage");
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("bty.registry.v1.ImageService", "DownloadImage"));
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// Takes the names of old images away, and removes images that have none. What a machine is assigned or a run uses stays.
+        pub async fn prune_images(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PruneImagesRequest>,
+        ) -> std::result::Result<tonic::Response<super::PruneImagesResponse>, tonic::Status>
+        {
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path =
+                http::uri::PathAndQuery::from_static("/bty.registry.v1.ImageService/PruneImages");
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("bty.registry.v1.ImageService", "PruneImages"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// How full the store is.
+        pub async fn get_usage(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetUsageRequest>,
+        ) -> std::result::Result<tonic::Response<super::GetUsageResponse>, tonic::Status> {
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path =
+                http::uri::PathAndQuery::from_static("/bty.registry.v1.ImageService/GetUsage");
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("bty.registry.v1.ImageService", "GetUsage"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -2367,6 +2905,42 @@ pub mod image_service_server {
             &self,
             request: tonic::Request<super::DeleteImageRequest>,
         ) -> std::result::Result<tonic::Response<super::DeleteImageResponse>, tonic::Status>;
+        /// Server streaming response type for the VerifyImage method.
+        type VerifyImageStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::VerifyImageResponse, tonic::Status>,
+            > + std::marker::Send
+            + 'static;
+        /// Proves an image: reads its file again from the disk, compares each chunk with its hash and all of them with the id. Progress, then
+        /// what was found, which is recorded. DATA_LOSS where nothing can be told of its chunks, since its index is damaged or its file gone.
+        async fn verify_image(
+            &self,
+            request: tonic::Request<super::VerifyImageRequest>,
+        ) -> std::result::Result<tonic::Response<Self::VerifyImageStream>, tonic::Status>;
+        /// Says what a disk that holds one image has to be sent to hold another.
+        async fn diff_images(
+            &self,
+            request: tonic::Request<super::DiffImagesRequest>,
+        ) -> std::result::Result<tonic::Response<super::DiffImagesResponse>, tonic::Status>;
+        /// Server streaming response type for the DownloadImage method.
+        type DownloadImageStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::DownloadImageResponse, tonic::Status>,
+            > + std::marker::Send
+            + 'static;
+        /// Sends the bytes of an image's file, in order.
+        async fn download_image(
+            &self,
+            request: tonic::Request<super::DownloadImageRequest>,
+        ) -> std::result::Result<tonic::Response<Self::DownloadImageStream>, tonic::Status>;
+        /// Takes the names of old images away, and removes images that have none. What a machine is assigned or a run uses stays.
+        async fn prune_images(
+            &self,
+            request: tonic::Request<super::PruneImagesRequest>,
+        ) -> std::result::Result<tonic::Response<super::PruneImagesResponse>, tonic::Status>;
+        /// How full the store is.
+        async fn get_usage(
+            &self,
+            request: tonic::Request<super::GetUsageRequest>,
+        ) -> std::result::Result<tonic::Response<super::GetUsageResponse>, tonic::Status>;
     }
     /// The image store.
     #[derive(Debug)]
@@ -2670,6 +3244,211 @@ pub mod image_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = DeleteImageSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/bty.registry.v1.ImageService/VerifyImage" => {
+                    #[allow(non_camel_case_types)]
+                    struct VerifyImageSvc<T: ImageService>(pub Arc<T>);
+                    impl<T: ImageService>
+                        tonic::server::ServerStreamingService<super::VerifyImageRequest>
+                        for VerifyImageSvc<T>
+                    {
+                        type Response = super::VerifyImageResponse;
+                        type ResponseStream = T::VerifyImageStream;
+                        type Future =
+                            BoxFuture<tonic::Response<Self::ResponseStream>, tonic::Status>;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::VerifyImageRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ImageService>::verify_image(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = VerifyImageSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/bty.registry.v1.ImageService/DiffImages" => {
+                    #[allow(non_camel_case_types)]
+                    struct DiffImagesSvc<T: ImageService>(pub Arc<T>);
+                    impl<T: ImageService> tonic::server::UnaryService<super::DiffImagesRequest> for DiffImagesSvc<T> {
+                        type Response = super::DiffImagesResponse;
+                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DiffImagesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ImageService>::diff_images(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DiffImagesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/bty.registry.v1.ImageService/DownloadImage" => {
+                    #[allow(non_camel_case_types)]
+                    struct DownloadImageSvc<T: ImageService>(pub Arc<T>);
+                    impl<T: ImageService>
+                        tonic::server::ServerStreamingService<super::DownloadImageRequest>
+                        for DownloadImageSvc<T>
+                    {
+                        type Response = super::DownloadImageResponse;
+                        type ResponseStream = T::DownloadImageStream;
+                        type Future =
+                            BoxFuture<tonic::Response<Self::ResponseStream>, tonic::Status>;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DownloadImageRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ImageService>::download_image(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DownloadImageSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/bty.registry.v1.ImageService/PruneImages" => {
+                    #[allow(non_camel_case_types)]
+                    struct PruneImagesSvc<T: ImageService>(pub Arc<T>);
+                    impl<T: ImageService> tonic::server::UnaryService<super::PruneImagesRequest> for PruneImagesSvc<T> {
+                        type Response = super::PruneImagesResponse;
+                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PruneImagesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ImageService>::prune_images(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PruneImagesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/bty.registry.v1.ImageService/GetUsage" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetUsageSvc<T: ImageService>(pub Arc<T>);
+                    impl<T: ImageService> tonic::server::UnaryService<super::GetUsageRequest> for GetUsageSvc<T> {
+                        type Response = super::GetUsageResponse;
+                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetUsageRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ImageService>::get_usage(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetUsageSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

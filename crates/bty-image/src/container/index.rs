@@ -277,6 +277,14 @@ impl Index {
         })
     }
 
+    /// The chaining value over these chunks, which are a whole subtree: as many as a power of two, from a multiple of it, or fewer at
+    /// the disk's end.
+    pub(super) fn value_over(&self, chunks: Range<u64>) -> Option<tree::ChainingValue> {
+        let range = usize::try_from(chunks.start).ok()?..usize::try_from(chunks.end).ok()?;
+        let entries = self.entries.get(range).filter(|entries| !entries.is_empty())?;
+        Some(tree::subtree(entries, &|entry| entry.value))
+    }
+
     /// All chunks, in order.
     pub fn chunks(&self) -> Chunks<'_> {
         Chunks { index: self, next: 0 }

@@ -62,15 +62,19 @@
 //! this one doesn't know; anything that changes the index's layout takes another version number, which this one refuses.
 
 mod chunk;
+mod diff;
 mod index;
 mod layout;
+mod raw_disk;
 mod tree;
 mod write;
 
 pub use chunk::{ChunkDecoder, ChunkError};
+pub use diff::{ChunkDiff, diff};
 pub(crate) use index::stated_raw_bytes;
 pub use index::{Chunk, Chunks, Index, IndexError};
 pub use layout::{CHUNK_BYTES, MAX_CHUNK_BYTES, MIN_CHUNK_BYTES, TAIL_BYTES, locate};
 pub(crate) use layout::{Entry, FOOTER_BYTES, seekable_frames};
+pub use raw_disk::RawDisk;
 pub use tree::{Proof, chunk_value};
 pub(crate) use write::Finish;

@@ -33,7 +33,8 @@ pub(super) fn merge<T>(chunks: &[T], value: &impl Fn(&T) -> ChainingValue) -> Im
     }
 }
 
-fn subtree<T>(chunks: &[T], value: &impl Fn(&T) -> ChainingValue) -> ChainingValue {
+/// The chaining value of the subtree over these chunks. There is at least one.
+pub(super) fn subtree<T>(chunks: &[T], value: &impl Fn(&T) -> ChainingValue) -> ChainingValue {
     match split(chunks) {
         None => chunks.first().map(value).unwrap_or_default(),
         Some((left, right)) => {

@@ -106,12 +106,16 @@ fn sort(method: &str) -> Option<Sort> {
         )
         | ("registry.v1.RunService", "ListRuns" | "GetRun" | "WatchRuns")
         | ("registry.v1.EventService", "ListEvents" | "WatchEvents") => Some(Sort::Read),
-        ("registry.v1.ImageService", "ListImages" | "GetImage") => Some(Sort::ReadImages),
+        (
+            "registry.v1.ImageService",
+            "ListImages" | "GetImage" | "DiffImages" | "DownloadImage" | "GetUsage",
+        ) => Some(Sort::ReadImages),
         ("admin.v1.AdminService", "GetStatus" | "GetConfig" | "GetMetrics") => Some(Sort::Status),
         ("registry.v1.MachineService", "UpdateMachine" | "DeleteMachine")
         | (
             "registry.v1.ImageService",
-            "ImportImage" | "UploadImage" | "TagImage" | "DeleteImage",
+            "ImportImage" | "UploadImage" | "TagImage" | "DeleteImage" | "VerifyImage"
+            | "PruneImages",
         )
         | ("admin.v1.AdminService", "SetLogFilter") => Some(Sort::Change),
         ("registry.v1.TokenService", "CreateToken" | "ListTokens" | "RevokeToken") => {
@@ -175,7 +179,7 @@ mod tests {
         };
         let want = |names: &[&str]| sorted(names.iter().map(|&name| name.to_owned()).collect());
         let boot = ["WatchBoot", "ReportContacts"];
-        let images = ["ListImages", "GetImage"];
+        let images = ["ListImages", "GetImage", "DiffImages", "DownloadImage", "GetUsage"];
         let read = [
             "ListMachines",
             "GetMachine",
@@ -195,6 +199,8 @@ mod tests {
             "UploadImage",
             "TagImage",
             "DeleteImage",
+            "VerifyImage",
+            "PruneImages",
             "SetLogFilter",
         ];
         let tokens = ["CreateToken", "ListTokens", "RevokeToken"];

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashSet,
+    ffi::OsStr,
     fs::{self, File},
     io,
     os::unix::fs::{DirBuilderExt, PermissionsExt},
@@ -48,19 +49,33 @@ impl Folder {
         for entry in fs::read_dir(&self.0).map_err(ImportProblem::files(doing()))? {
             let entry = entry.map_err(ImportProblem::files(doing()))?;
             let name = entry.file_name();
-            let Some(name) = name.to_str() else { continue };
-            let id = name.strip_suffix(SUFFIX).and_then(|hex| hex.parse::<ImageId>().ok());
-            let is_left = match id {
+            let is_left = match Self::id_of(&name) {
                 Some(id) => !missing.remove(&id),
-                None => name.starts_with(UNFINISHED),
+                None => Self::is_unfinished(&name),
             };
             if is_left {
-                tracing::warn!(file = name, "a file that an import left was removed");
+                let name = name.to_string_lossy();
+                tracing::warn!(file = %name, "a file that an import left was removed");
                 let doing = format!("removing {name} from the image store");
                 fs::remove_file(entry.path()).map_err(ImportProblem::files(doing))?;
             }
         }
         Ok(missing.into_iter().collect())
+    }
+
+    /// Where it is.
+    pub(super) fn root(&self) -> &Path {
+        &self.0
+    }
+
+    /// Whose file is called so, where it is an image's.
+    pub(super) fn id_of(file_name: &OsStr) -> Option<ImageId> {
+        file_name.to_str()?.strip_suffix(SUFFIX)?.parse().ok()
+    }
+
+    /// Whether a file that is not whole yet is called so.
+    pub(super) fn is_unfinished(file_name: &OsStr) -> bool {
+        file_name.as_encoded_bytes().starts_with(UNFINISHED.as_bytes())
     }
 
     /// Where the file of an image is.
@@ -99,11 +114,6 @@ impl Folder {
             Err(problem) if problem.kind() != io::ErrorKind::NotFound => Err(problem),
             Err(_) | Ok(()) => File::open(&self.0)?.sync_all(),
         }
-    }
-
-    /// Free bytes on its file system, as far as we may use them; 0 where that can't be said.
-    pub(crate) fn free_bytes(&self) -> u64 {
-        rustix::fs::statvfs(&self.0).map_or(0, |fs| fs.f_bavail.saturating_mul(fs.f_frsize))
     }
 }
 

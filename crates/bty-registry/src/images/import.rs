@@ -36,7 +36,7 @@ use crate::{
 };
 
 /// Between two reports of progress.
-const REPORT_EVERY: Duration = Duration::from_millis(250);
+pub(super) const REPORT_EVERY: Duration = Duration::from_millis(250);
 /// Reports that wait for a watcher; more are left out.
 const REPORTS: usize = 4;
 
@@ -53,6 +53,10 @@ pub(crate) struct Importer {
     pub(crate) permits: Semaphore,
     /// Imports at a time and those that wait for their turn.
     pub(crate) places: Semaphore,
+    /// Verifications: one at a time.
+    pub(crate) verify_permit: Semaphore,
+    /// Verifications, with those that wait for their turn.
+    pub(crate) verify_places: Semaphore,
     /// Held while a file and its row in the database come or go together.
     pub(crate) placing: Mutex<()>,
 }
@@ -224,13 +228,18 @@ impl Importer {
         let id = image.id;
         let _placing = self.placing.lock().await;
         let known = self.store.read(move |snapshot| Ok::<_, Problem>(snapshot.image(id)?)).await?;
-        if known.is_none() || !self.folder.has(id) {
+        let is_new = known.is_none();
+        // A file that is gone or was found to be damaged is replaced. Whoever reads it goes on reading the old one.
+        let is_replaced =
+            known.as_ref().is_some_and(|known| known.wrong_chunks > 0 || !self.folder.has(id));
+        if is_new || is_replaced {
             self.folder.place(unfinished, id)?;
         }
-        let is_new = known.is_none();
         let recording = self.store.write(move |transaction| {
             if is_new {
                 transaction.insert_image(&image)?;
+            } else if is_replaced {
+                transaction.replace_image_file(&image)?;
             }
             transaction.point_name(&name, id)?;
             transaction.event(NewEvent {
@@ -426,6 +435,7 @@ fn image(summary: &Summary, source: String) -> Image {
         size_bytes: partition.size_bytes,
         r#type: partition.kind.clone(),
         name: partition.name.clone(),
+        file_system: None,
     });
     Image {
         id: index.id(),
@@ -443,6 +453,9 @@ fn image(summary: &Summary, source: String) -> Image {
         boots_bios: inspection.boots_bios,
         boots_uefi: inspection.boots_uefi,
         sector_bytes: inspection.sector_bytes,
+        contents: None,
+        verified_at: None,
+        wrong_chunks: 0,
     }
 }
 

@@ -4,16 +4,26 @@
 //! its name, and only then its row in the database. Whatever ends an import before that (an error, a client that goes away, the
 //! daemon's end, a power cut) leaves nothing behind: the file goes at once, or when the registry starts again.
 
+mod compare;
+mod download;
 mod feed;
 mod fetch;
 mod files;
+mod held;
 mod import;
 mod problem;
+mod prune;
 mod publisher;
+mod usage;
+mod verify;
 
+pub(crate) use compare::compare;
 pub(crate) use feed::{Feed, Feeder, feed};
 pub(crate) use fetch::{Fetcher, url};
 pub(crate) use files::Folder;
+pub(crate) use held::{Held, HeldProblem};
 pub(crate) use import::{ImportEvent, Importer, Job, Origin, WAITING, events};
 pub(crate) use problem::ImportProblem;
+pub(crate) use prune::{Aged, Policy, aged};
 pub(crate) use publisher::Publisher;
+pub(crate) use verify::{VERIFICATIONS_WAITING, VerifyEvent, verify_events};

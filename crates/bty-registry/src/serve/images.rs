@@ -1,28 +1,39 @@
 //! `ImageService`.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bty_api::registry::v1::{
-    DeleteImageRequest, DeleteImageResponse, GetImageRequest, GetImageResponse, ImportImageRequest,
-    ImportImageResponse, ImportOptions, ListImagesRequest, ListImagesResponse, TagImageRequest,
-    TagImageResponse, UploadImageRequest, UploadImageResponse, image_service_server::ImageService,
-    import_image_request::Source, import_image_response, upload_image_request::Part,
-    upload_image_response,
+    DeleteImageRequest, DeleteImageResponse, DiffImagesRequest, DiffImagesResponse,
+    DownloadImageRequest, DownloadImageResponse, GetImageRequest, GetImageResponse,
+    GetUsageRequest, GetUsageResponse, ImportImageRequest, ImportImageResponse, ImportOptions,
+    ListImagesRequest, ListImagesResponse, PruneImagesRequest, PruneImagesResponse, PrunedImage,
+    TagImageRequest, TagImageResponse, UploadImageRequest, UploadImageResponse, VerifyImageRequest,
+    VerifyImageResponse, image_service_server::ImageService, import_image_request::Source,
+    import_image_response, upload_image_request::Part, upload_image_response,
+    verify_image_response,
 };
 use bty_service::Context;
-use bty_types::{ImageId, ImageSelector};
+use bty_types::{ImageId, ImageName, ImageSelector};
 use futures_util::{StreamExt as _, stream};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::mpsc;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Shared, watch::Responses};
 use crate::{
-    images::{Feeder, ImportEvent, Importer, Job, Origin, Publisher, events, feed, url},
+    images::{
+        Aged, Feeder, Held, HeldProblem, ImportEvent, ImportProblem, Importer, Job, Origin, Policy,
+        Publisher, VerifyEvent, compare, events, feed, url, verify_events,
+    },
     problem::Problem,
-    record::NewEvent,
+    record::{Image, NewEvent},
     settings::Settings,
-    store::{Snapshot, Transaction},
     view,
+    work::{delete_image, find_image, prunable_images, prune_images},
 };
 
 /// Bytes in one message of an upload.
@@ -107,7 +118,6 @@ impl ImageService for Images {
             self.shared.store.read(|snapshot| Ok::<_, Problem>(snapshot.images()?)).await?;
         Ok(Response::new(ListImagesResponse {
             images: images.into_iter().map(view::image).collect(),
-            free_bytes: self.importer.folder.free_bytes(),
         }))
     }
 
@@ -115,12 +125,8 @@ impl ImageService for Images {
         &self,
         request: Request<GetImageRequest>,
     ) -> Result<Response<GetImageResponse>, Status> {
-        let selector = selector(&request.into_inner().image)?;
-        let image = self.shared.store.read(move |snapshot| {
-            let id = find(snapshot, &selector)?;
-            snapshot.image(id)?.ok_or_else(|| Problem::NoImage(id.to_string()))
-        });
-        Ok(Response::new(GetImageResponse { image: Some(view::image(image.await?)) }))
+        let image = self.image(&request.into_inner().image).await?;
+        Ok(Response::new(GetImageResponse { image: Some(view::image(image)) }))
     }
 
     async fn tag_image(
@@ -129,10 +135,10 @@ impl ImageService for Images {
     ) -> Result<Response<TagImageResponse>, Status> {
         let actor = self.shared.actor(&request)?;
         let TagImageRequest { image, name } = request.into_inner();
-        let selector = selector(&image)?;
+        let selector = selector("image", &image)?;
         let name = name.parse().map_err(Problem::field("name"))?;
         let image = self.shared.store.write(move |transaction| {
-            let id = find(transaction, &selector)?;
+            let id = find_image(transaction, &selector)?;
             transaction.point_name(&name, id)?;
             let message = format!("pointed {name} at {id}");
             let image_id = Some(id);
@@ -153,24 +159,135 @@ impl ImageService for Images {
         request: Request<DeleteImageRequest>,
     ) -> Result<Response<DeleteImageResponse>, Status> {
         let actor = self.shared.actor(&request)?;
-        let selector = selector(&request.into_inner().image)?;
+        let selector = selector("image", &request.into_inner().image)?;
         let _placing = self.importer.placing.lock().await;
         let removed = self
             .shared
             .store
-            .write(move |transaction| delete(transaction, &selector, actor))
+            .write(move |transaction| delete_image(transaction, &selector, actor))
             .await?;
-        if let Some(id) = removed
-            && let Err(problem) = self.importer.folder.remove(id)
-        {
-            tracing::warn!(err = %problem, image = %id, "the file of a deleted image stays until the next start");
-        }
+        self.remove_files(removed);
         let removed_id = removed.map(|id| id.to_string()).unwrap_or_default();
         Ok(Response::new(DeleteImageResponse { removed_id }))
+    }
+
+    type VerifyImageStream = Responses<VerifyImageResponse>;
+
+    async fn verify_image(
+        &self,
+        request: Request<VerifyImageRequest>,
+    ) -> Result<Response<Self::VerifyImageStream>, Status> {
+        let actor = self.shared.actor(&request)?;
+        let id = self.image(&request.into_inner().image).await?.id;
+        let (sender, receiver) = verify_events();
+        let cancelled = self.shared.shutdown.child_token();
+        let guard = cancelled.clone().drop_guard();
+        let verifying = Arc::clone(&self.importer).verify(id, actor, sender, cancelled);
+        self.context.spawn_session("verification", verifying);
+        let responses = told(receiver, guard).map(|event| {
+            let event = match event? {
+                VerifyEvent::Progress(progress) => verify_image_response::Event::Progress(progress),
+                VerifyEvent::Done(result) => verify_image_response::Event::Result(result),
+            };
+            Ok(VerifyImageResponse { event: Some(event) })
+        });
+        Ok(Response::new(Box::pin(responses)))
+    }
+
+    async fn diff_images(
+        &self,
+        request: Request<DiffImagesRequest>,
+    ) -> Result<Response<DiffImagesResponse>, Status> {
+        let DiffImagesRequest { from, to } = request.into_inner();
+        let from = self.image_of("from", &from).await?;
+        let to = self.image_of("to", &to).await?;
+        let folder = self.importer.folder.clone();
+        let comparing = tokio::task::spawn_blocking(move || {
+            let (from, held) = (Held::open(&folder, from.id)?, Held::open(&folder, to.id)?);
+            compare(&from, &held, to.partitions)
+        });
+        let compared = comparing.await.unwrap_or(Err(HeldProblem::Thread));
+        Ok(Response::new(compared?))
+    }
+
+    type DownloadImageStream = Responses<DownloadImageResponse>;
+
+    async fn download_image(
+        &self,
+        request: Request<DownloadImageRequest>,
+    ) -> Result<Response<Self::DownloadImageStream>, Status> {
+        let DownloadImageRequest { image, offset, bytes } = request.into_inner();
+        let id = self.image(&image).await?.id;
+        let held = Held::open(&self.importer.folder, id)?;
+        Ok(Response::new(held.send(offset, bytes, self.shared.shutdown.clone()).await?))
+    }
+
+    async fn prune_images(
+        &self,
+        request: Request<PruneImagesRequest>,
+    ) -> Result<Response<PruneImagesResponse>, Status> {
+        let actor = self.shared.actor(&request)?;
+        let request = request.into_inner();
+        let policy = policy(&request)?;
+        let store = &self.shared.store;
+        let pruning = if request.dry_run {
+            store
+                .read(move |snapshot| prunable_images(snapshot, &policy, SystemTime::now()))
+                .await?
+        } else {
+            let _placing = self.importer.placing.lock().await;
+            let pruned =
+                store.write(move |transaction| prune_images(transaction, &policy, &actor)).await?;
+            let removed = pruned.going.iter().filter(|aged| aged.is_removed);
+            self.remove_files(removed.map(|aged| aged.id));
+            pruned
+        };
+        let freed = pruning.going.iter().filter(|aged| aged.is_removed);
+        Ok(Response::new(PruneImagesResponse {
+            freed_bytes: freed.map(|aged| aged.stored_bytes).sum(),
+            images: pruning.going.into_iter().map(|aged| pruned(aged, String::new())).collect(),
+            kept: pruning.kept.into_iter().map(|(aged, need)| pruned(aged, need)).collect(),
+        }))
+    }
+
+    async fn get_usage(
+        &self,
+        _: Request<GetUsageRequest>,
+    ) -> Result<Response<GetUsageResponse>, Status> {
+        let images =
+            self.shared.store.read(|snapshot| Ok::<_, Problem>(snapshot.images()?)).await?;
+        let folder = self.importer.folder.clone();
+        let counting = tokio::task::spawn_blocking(move || folder.usage(&images));
+        let usage = counting.await.unwrap_or(Err(ImportProblem::Thread));
+        Ok(Response::new(usage?))
     }
 }
 
 impl Images {
+    /// The image that is meant.
+    async fn image(&self, text: &str) -> Result<Image, Problem> {
+        self.image_of("image", text).await
+    }
+
+    /// The image that a field means.
+    async fn image_of(&self, field: &'static str, text: &str) -> Result<Image, Problem> {
+        let selector = selector(field, text)?;
+        let image = self.shared.store.read(move |snapshot| {
+            let id = find_image(snapshot, &selector)?;
+            snapshot.image(id)?.ok_or_else(|| Problem::NoImage(id.to_string()))
+        });
+        image.await
+    }
+
+    /// Removes the files of images that are off the record.
+    fn remove_files(&self, ids: impl IntoIterator<Item = ImageId>) {
+        for id in ids {
+            if let Err(problem) = self.importer.folder.remove(id) {
+                tracing::warn!(err = %problem, image = %id, "the file of a deleted image stays until the next start");
+            }
+        }
+    }
+
     /// Starts an import. Dropping the stream cancels it.
     fn start(&self, job: Job) -> Responses<ImportEvent> {
         let cancelled = self.shared.shutdown.child_token();
@@ -178,11 +295,48 @@ impl Images {
         let guard = cancelled.clone().drop_guard();
         self.context
             .spawn_session("import", Arc::clone(&self.importer).run(job, sender, cancelled));
-        Box::pin(stream::unfold((receiver, guard), |(mut receiver, guard)| async move {
-            let event = receiver.recv().await?;
-            Some((event.map_err(Status::from), (receiver, guard)))
-        }))
+        told(receiver, guard)
     }
+}
+
+/// What comes by a channel. Dropping it cancels what sends.
+fn told<T: Send + 'static, E: Send + 'static>(
+    receiver: mpsc::Receiver<Result<T, E>>,
+    guard: DropGuard,
+) -> Responses<T>
+where
+    Status: From<E>,
+{
+    Box::pin(stream::unfold((receiver, guard), |(mut receiver, guard)| async move {
+        let event = receiver.recv().await?;
+        Some((event.map_err(Status::from), (receiver, guard)))
+    }))
+}
+
+/// What stays of a pruning.
+fn policy(request: &PruneImagesRequest) -> Result<Policy, Problem> {
+    let keep = usize::try_from(request.keep).unwrap_or(usize::MAX);
+    if keep == 0 {
+        return Err(Problem::value("keep", "at least 1 image of each name stays"));
+    }
+    let older_than = request.older_than.unwrap_or_default();
+    let older_than = Duration::try_from(older_than)
+        .map_err(|_| Problem::value("older_than", "it is no length of time"))?;
+    let name = Some(request.name.clone()).filter(|name| !name.is_empty());
+    if name.as_deref().is_some_and(|name| name.contains(':')) {
+        return Err(Problem::value("name", "it is a name without a tag"));
+    }
+    if let Some(name) = &name {
+        name.parse::<ImageName>().map_err(Problem::field("name"))?;
+    }
+    Ok(Policy { keep, older_than, name })
+}
+
+fn pruned(aged: Aged, kept_because: String) -> PrunedImage {
+    let Aged { id, names, is_removed, stored_bytes } = aged;
+    let names = names.iter().map(ToString::to_string).collect();
+    let is_removed = is_removed && kept_because.is_empty();
+    PrunedImage { id: id.to_string(), names, is_removed, stored_bytes, kept_because }
 }
 
 /// What is asked for.
@@ -252,62 +406,9 @@ async fn take_in(
     }
 }
 
-fn selector(text: &str) -> Result<ImageSelector, Problem> {
+fn selector(field: &'static str, text: &str) -> Result<ImageSelector, Problem> {
     if text.is_empty() {
-        return Err(Problem::Missing("image"));
+        return Err(Problem::Missing(field));
     }
-    text.parse().map_err(Problem::field("image"))
-}
-
-fn find(snapshot: &Snapshot<'_>, selector: &ImageSelector) -> Result<ImageId, Problem> {
-    snapshot.image_id(selector)?.ok_or_else(|| Problem::NoImage(selector.to_string()))
-}
-
-/// Takes a name away, and the image too where an id was given or the name was its last. Returns the image that went.
-fn delete(
-    transaction: &mut Transaction<'_>,
-    selector: &ImageSelector,
-    actor: String,
-) -> Result<Option<ImageId>, Problem> {
-    let id = find(transaction, selector)?;
-    let names = transaction.names_of(id)?;
-    let removes_image = matches!(selector, ImageSelector::Id(_)) || names.len() <= 1;
-    let mut users = transaction.machines_assigned(selector)?;
-    if removes_image {
-        for name in &names {
-            let name = name.parse().map_err(Problem::field("name"))?;
-            users.extend(transaction.machines_assigned(&ImageSelector::Name(name))?);
-        }
-        users.extend(transaction.machines_assigned(&ImageSelector::Id(id))?);
-        if transaction.is_image_in_use(id)? {
-            return Err(Problem::ImageInUse(format!(
-                "a run under way writes {id}: wait for its end"
-            )));
-        }
-    }
-    users.sort_unstable();
-    users.dedup();
-    if let Some(first) = users.first() {
-        let count = users.len();
-        return Err(Problem::ImageInUse(format!(
-            "{selector} is assigned to {count} machine(s), {first} for one: assign another image first"
-        )));
-    }
-    match selector {
-        ImageSelector::Name(name) if !removes_image => transaction.delete_name(name)?,
-        ImageSelector::Name(_) | ImageSelector::Id(_) => transaction.delete_image(id)?,
-    }
-    let message = if removes_image {
-        format!("deleted {selector} and its image")
-    } else {
-        format!("took the name {selector} away")
-    };
-    transaction.event(NewEvent {
-        kind: "image.deleted",
-        actor,
-        image_id: Some(id),
-        message,
-        ..NewEvent::default()
-    })?;
-    Ok(removes_image.then_some(id))
+    text.parse().map_err(Problem::field(field))
 }

@@ -28,6 +28,7 @@ pub(crate) use images::Images;
 pub(crate) use machines::Machines;
 pub(crate) use runs::Runs;
 pub(crate) use tokens::TokenKeeper;
+pub(crate) use watch::Responses;
 
 /// What every service uses. Clones share it.
 #[derive(Debug, Clone)]

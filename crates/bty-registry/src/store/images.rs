@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bty_api::registry::v1::Partition;
 use bty_types::{ImageId, ImageName, ImageSelector};
+use prost::Message;
 use rusqlite::{OptionalExtension, Row};
 
 use super::{
@@ -12,10 +13,13 @@ use super::{
     readers::Snapshot,
     transaction::Transaction,
 };
-use crate::{decide::Resolved, record::Image};
+use crate::{
+    decide::Resolved,
+    record::{Image, Pointer},
+};
 
 const SELECT: &str = "SELECT id, raw_bytes, stored_bytes, mapped_bytes, chunk_bytes, index_digest, source, source_format, \
-     imported_at, partition_table, boots_bios, boots_uefi, sector_bytes FROM images";
+     imported_at, partition_table, boots_bios, boots_uefi, sector_bytes, contents, verified_at, wrong_chunks FROM images";
 
 impl Snapshot<'_> {
     /// What an assigned image resolves to.
@@ -98,12 +102,34 @@ impl Snapshot<'_> {
         Ok(names)
     }
 
+    /// Where every name points, the one first that was pointed last.
+    pub(crate) fn pointers(&self) -> Result<Vec<Pointer>, StoreError> {
+        let doing = "reading the names of images";
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "SELECT name, image_id, pointed_at FROM image_names ORDER BY pointed_at DESC, name",
+            )
+            .doing(doing)?;
+        let rows = statement
+            .query_map([], |row| {
+                let mut columns = Columns::of(row);
+                Ok(Pointer {
+                    name: columns.parsed("a name")?,
+                    image: columns.parsed("an image id")?,
+                    at: columns.time()?,
+                })
+            })
+            .doing(doing)?;
+        rows.collect::<rusqlite::Result<_>>().doing(doing)
+    }
+
     fn partitions_of(&self, id: ImageId) -> Result<Vec<Partition>, StoreError> {
         let doing = "reading the partitions of an image";
         let mut statement = self
             .connection
             .prepare_cached(
-                "SELECT number, start_bytes, size_bytes, type, name FROM image_partitions \
+                "SELECT number, start_bytes, size_bytes, type, name, file_system FROM image_partitions \
                  WHERE image_id = ?1 ORDER BY position",
             )
             .doing(doing)?;
@@ -116,6 +142,7 @@ impl Snapshot<'_> {
                     size_bytes: columns.count()?,
                     r#type: columns.take()?,
                     name: columns.take()?,
+                    file_system: columns.maybe_message()?,
                 })
             })
             .doing(doing)?;
@@ -131,8 +158,8 @@ impl Transaction<'_> {
         self.connection()
             .execute(
                 "INSERT INTO images (id, raw_bytes, stored_bytes, mapped_bytes, chunk_bytes, index_digest, source, \
-                 source_format, imported_at, partition_table, boots_bios, boots_uefi, sector_bytes) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+                 source_format, imported_at, partition_table, boots_bios, boots_uefi, sector_bytes, contents) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
                 (
                     image.id.to_string(),
                     integer(image.raw_bytes),
@@ -147,14 +174,15 @@ impl Transaction<'_> {
                     image.boots_bios,
                     image.boots_uefi,
                     image.sector_bytes,
+                    image.contents.as_ref().map(Message::encode_to_vec),
                 ),
             )
             .doing(doing)?;
         for (position, partition) in image.partitions.iter().enumerate() {
             self.connection()
                 .execute(
-                    "INSERT INTO image_partitions (image_id, position, number, start_bytes, size_bytes, type, name) \
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                    "INSERT INTO image_partitions (image_id, position, number, start_bytes, size_bytes, type, name, \
+                     file_system) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
                     (
                         image.id.to_string(),
                         integer(position),
@@ -163,6 +191,7 @@ impl Transaction<'_> {
                         integer(partition.size_bytes),
                         &partition.r#type,
                         &partition.name,
+                        partition.file_system.as_ref().map(Message::encode_to_vec),
                     ),
                 )
                 .doing(doing)?;
@@ -170,14 +199,49 @@ impl Transaction<'_> {
         self.refresh_assigned(&ImageSelector::Id(image.id))
     }
 
+    /// Takes it that an image that is on record has another file now, with the same disk in it.
+    pub(crate) fn replace_image_file(&mut self, image: &Image) -> Result<(), StoreError> {
+        self.change()?;
+        self.connection()
+            .execute(
+                "UPDATE images SET stored_bytes = ?2, mapped_bytes = ?3, chunk_bytes = ?4, index_digest = ?5, \
+                 verified_at = NULL, wrong_chunks = 0 WHERE id = ?1",
+                (
+                    image.id.to_string(),
+                    integer(image.stored_bytes),
+                    integer(image.mapped_bytes),
+                    image.chunk_bytes,
+                    &image.index_digest,
+                ),
+            )
+            .doing("writing that an image has another file")?;
+        self.refresh_assigned(&ImageSelector::Id(image.id))
+    }
+
+    /// Records what a verification of an image has found.
+    pub(crate) fn image_verified(
+        &mut self,
+        id: ImageId,
+        wrong_chunks: u64,
+    ) -> Result<(), StoreError> {
+        self.change()?;
+        self.connection()
+            .execute(
+                "UPDATE images SET verified_at = ?2, wrong_chunks = ?3 WHERE id = ?1",
+                (id.to_string(), millis(self.now()), integer(wrong_chunks)),
+            )
+            .doing("writing what a verification found")
+            .map(drop)
+    }
+
     /// Points a name at an image that is on record.
     pub(crate) fn point_name(&mut self, name: &ImageName, id: ImageId) -> Result<(), StoreError> {
         self.change()?;
         self.connection()
             .execute(
-                "INSERT INTO image_names (name, image_id) VALUES (?1, ?2) \
-                 ON CONFLICT (name) DO UPDATE SET image_id = ?2",
-                (name.to_string(), id.to_string()),
+                "INSERT INTO image_names (name, image_id, pointed_at) VALUES (?1, ?2, ?3) \
+                 ON CONFLICT (name) DO UPDATE SET image_id = ?2, pointed_at = ?3",
+                (name.to_string(), id.to_string(), millis(self.now())),
             )
             .doing("pointing a name at an image")?;
         self.refresh_assigned(&ImageSelector::Name(name.clone()))
@@ -229,5 +293,8 @@ fn image(row: &Row<'_>) -> rusqlite::Result<Image> {
         boots_bios: columns.take()?,
         boots_uefi: columns.take()?,
         sector_bytes: columns.count()?,
+        contents: columns.maybe_message()?,
+        verified_at: columns.maybe_time()?,
+        wrong_chunks: columns.count()?,
     })
 }

@@ -19,10 +19,11 @@ const STEPS: &[M<'static>] = &[
     M::up(include_str!("schema_0002.sql")),
     M::up(include_str!("schema_0003.sql")),
     M::up(include_str!("schema_0004.sql")),
+    M::up(include_str!("schema_0005.sql")),
 ];
 const MIGRATIONS: Migrations<'static> = Migrations::from_slice(STEPS);
 /// How many there are.
-const VERSION: i64 = 4;
+const VERSION: i64 = 5;
 /// How long a connection waits for another's lock. Only a backup tool beside us would hold one for long.
 const BUSY: Duration = Duration::from_secs(5);
 
@@ -271,6 +272,23 @@ mod tests {
             connection.query_row(sql, [mac], |row| row.get(0)).unwrap()
         };
         assert_eq!((checked_in("a").as_deref(), checked_in("b")), (Some("b1"), None));
+    }
+
+    #[test]
+    fn a_name_counts_as_pointed_when_its_image_was_imported() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        MIGRATIONS.to_version(&mut connection, 4).unwrap();
+        connection
+            .execute_batch(
+                "INSERT INTO images VALUES ('i', 1, 1, 1, 65536, '', '', 'raw', 77, 'none', 0, 0, 0);
+                 INSERT INTO image_names VALUES ('a:1', 'i');",
+            )
+            .unwrap();
+        MIGRATIONS.to_latest(&mut connection).unwrap();
+        let pointed_at: i64 = connection
+            .query_row("SELECT pointed_at FROM image_names", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(pointed_at, 77);
     }
 
     #[test]

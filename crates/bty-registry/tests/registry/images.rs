@@ -89,7 +89,7 @@ pub(crate) async fn import(
     panic!("an import ended without a result")
 }
 
-async fn upload(
+pub(crate) async fn upload(
     registry: &Registry,
     bytes: &[u8],
     name: &str,
@@ -260,7 +260,6 @@ async fn what_fails_leaves_nothing_behind_and_says_why() {
     }
     let listed = registry.images().list_images(ListImagesRequest {}).await.unwrap().into_inner();
     assert_eq!(listed.images, []);
-    assert!(listed.free_bytes > 0);
 }
 
 #[tokio::test]

@@ -10,3 +10,4 @@ mod harness;
 mod images;
 mod machines;
 mod publishers;
+mod store;

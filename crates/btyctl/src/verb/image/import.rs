@@ -1,12 +1,11 @@
-//! `btyctl image`.
+//! `btyctl image import`: a file that is sent, or a source that the server reads itself.
 
 use std::{io::IsTerminal, path::Path};
 
 use bty_api::registry::v1::{
-    DeleteImageRequest, GetImageRequest, Image as StoredImage, ImportImageRequest, ImportOptions,
-    ImportProgress, ListImagesRequest, TagImageRequest, UploadHeader, UploadImageRequest,
-    image_service_client::ImageServiceClient, import_image_request::Source, import_image_response,
-    upload_image_request::Part, upload_image_response,
+    Image, ImportImageRequest, ImportOptions, ImportProgress, UploadHeader, UploadImageRequest,
+    import_image_request::Source, import_image_response, upload_image_request::Part,
+    upload_image_response,
 };
 use bty_types::{Checksum, ErrorKind, ImageName};
 use tokio::{
@@ -16,57 +15,15 @@ use tokio::{
 };
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::{
-    arguments::{Image, Import},
-    connection::{Connection, Registry},
-    failure::Failure,
-    output::{Output, ago, bytes, facts, short, table, time},
-    progress::Progress,
-};
-
-type Client = ImageServiceClient<Registry>;
+use super::{Client, table::show};
+use crate::{arguments::Import, failure::Failure, output::Output, progress::Progress};
 
 /// Bytes in one message of an upload: the most that the contract allows.
 const PART_BYTES: usize = 1 << 20;
 /// Parts that wait to be sent.
 const PARTS_WAITING: usize = 4;
 
-pub(crate) async fn run(
-    verb: Image,
-    connection: &Connection,
-    output: Output,
-) -> Result<(), Failure> {
-    let mut client = ImageServiceClient::new(connection.registry());
-    match verb {
-        Image::Import(wanted) => import(wanted, client, output).await,
-        Image::List => {
-            let images = client.list_images(ListImagesRequest {}).await?.into_inner();
-            output.show(&images, |images| list(&images.images))
-        }
-        Image::Show { image } => {
-            let request = GetImageRequest { image: image.to_string() };
-            let image = client.get_image(request).await?.into_inner();
-            output.show(&image, |image| show(&image.image.clone().unwrap_or_default()))
-        }
-        Image::Tag { image, name } => {
-            let request = TagImageRequest { image: image.to_string(), name: name.to_string() };
-            let tagged = client.tag_image(request).await?.into_inner();
-            output.show(&tagged, |tagged| {
-                format!("{name} is {}", short(&tagged.image.clone().unwrap_or_default().id))
-            })
-        }
-        Image::Rm { image } => {
-            let request = DeleteImageRequest { image: image.to_string() };
-            let removed = client.delete_image(request).await?.into_inner();
-            output.show(&removed, |removed| match removed.removed_id.as_str() {
-                "" => format!("the name {image} is gone; its image has other names"),
-                id => format!("removed {}", short(id)),
-            })
-        }
-    }
-}
-
-async fn import(wanted: Import, client: Client, output: Output) -> Result<(), Failure> {
+pub(super) async fn import(wanted: Import, client: Client, output: Output) -> Result<(), Failure> {
     let options = ImportOptions {
         name: name_of(&wanted)?.to_string(),
         checksum: checksum_of(&wanted)?,
@@ -129,7 +86,7 @@ async fn fetch(
     options: ImportOptions,
     mut client: Client,
     output: Output,
-) -> Result<StoredImage, Failure> {
+) -> Result<Image, Failure> {
     let request = ImportImageRequest { source: Some(source), options: Some(options) };
     let mut events = client.import_image(request).await?.into_inner();
     let mut progress = Progress::new(output);
@@ -151,7 +108,7 @@ async fn upload(
     options: ImportOptions,
     mut client: Client,
     output: Output,
-) -> Result<StoredImage, Failure> {
+) -> Result<Image, Failure> {
     let (input, size_bytes): (Box<dyn AsyncRead + Send + Unpin>, _) = if source == "-" {
         if std::io::stdin().is_terminal() {
             let message = "standard input is a terminal, not an image";
@@ -219,71 +176,4 @@ fn advance(progress: &mut Progress, now: &ImportProgress) {
 fn broken_off() -> Failure {
     Failure::new(ErrorKind::Unavailable, "the registry ended the import without an image")
         .hint("see: btyctl event list")
-}
-
-fn list(images: &[StoredImage]) -> String {
-    if images.is_empty() {
-        return "no images; import one: btyctl image import FILE".to_owned();
-    }
-    let rows = images.iter().map(|image| {
-        [
-            image.names.join(" "),
-            short(&image.id),
-            bytes(image.raw_bytes),
-            bytes(image.stored_bytes),
-            boots(image),
-            ago(image.imported_at.as_ref()),
-        ]
-    });
-    table(["NAME", "ID", "DISK", "STORED", "BOOTS", "IMPORTED"], rows)
-}
-
-fn boots(image: &StoredImage) -> String {
-    match (image.boots_bios, image.boots_uefi) {
-        (true, true) => "BIOS, UEFI",
-        (true, false) => "BIOS",
-        (false, true) => "UEFI",
-        (false, false) => "unknown",
-    }
-    .to_owned()
-}
-
-fn show(image: &StoredImage) -> String {
-    let partitions = image.partitions.iter().map(|partition| {
-        format!(
-            "{} at {}, {}, type {} {}",
-            partition.number,
-            bytes(partition.start_bytes),
-            bytes(partition.size_bytes),
-            partition.r#type,
-            partition.name
-        )
-    });
-    facts(&[
-        ("names", image.names.join(" ")),
-        ("id", image.id.clone()),
-        (
-            "disk",
-            format!(
-                "{} ({} bytes), {} of it not zero",
-                bytes(image.raw_bytes),
-                image.raw_bytes,
-                bytes(image.mapped_bytes)
-            ),
-        ),
-        (
-            "stored",
-            format!(
-                "{} in chunks of {}",
-                bytes(image.stored_bytes),
-                bytes(image.chunk_bytes.into())
-            ),
-        ),
-        ("source", format!("{} ({})", image.source, image.source_format)),
-        ("imported", time(image.imported_at.as_ref())),
-        ("boots", boots(image)),
-        ("table", image.partition_table.clone()),
-        ("partitions", partitions.collect::<Vec<_>>().join("\n            ")),
-        ("index", image.index_digest.clone()),
-    ])
 }
