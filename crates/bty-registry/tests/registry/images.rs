@@ -5,6 +5,7 @@ use std::{
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpListener},
     os::unix::fs::PermissionsExt as _,
+    process::Command,
     thread,
 };
 
@@ -154,6 +155,41 @@ async fn a_file_is_imported_and_can_be_read_by_all() {
     assert_eq!(registry.files(), std::slice::from_ref(&name));
     let mode = fs::metadata(registry.store().join(name)).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o644);
+}
+
+#[tokio::test]
+async fn uploads_of_virtual_machines_disks_and_archives_are_imported() {
+    let registry = Registry::start("");
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let ways = [
+        ("vhdx", "qemu-img", &["convert", "-O", "vhdx", "disk.raw", "out"][..]),
+        (
+            "vmdk",
+            "qemu-img",
+            &["convert", "-O", "vmdk", "-o", "subformat=streamOptimized", "disk.raw", "out"],
+        ),
+        ("vdi", "qemu-img", &["convert", "-O", "vdi", "disk.raw", "out"]),
+        ("vhd", "qemu-img", &["convert", "-O", "vpc", "-o", "force_size=on", "disk.raw", "out"]),
+        (
+            "vhd",
+            "qemu-img",
+            &["convert", "-O", "vpc", "-o", "subformat=fixed,force_size=on", "disk.raw", "out"],
+        ),
+        ("tar", "tar", &["-czSf", "out", "disk.raw"]),
+        ("zip", "zip", &["-q", "out.zip", "disk.raw"]),
+    ];
+    for (seed, (format, tool, arguments)) in (1..).zip(ways) {
+        fs::write(at("disk.raw"), disk(seed)).unwrap();
+        let _ = fs::remove_file(at("out.zip"));
+        let status = Command::new(tool).args(arguments).current_dir(folder.path()).status();
+        assert!(status.unwrap().success(), "{tool} {arguments:?}");
+        let out = fs::read(at(if format == "zip" { "out.zip" } else { "out" })).unwrap();
+        let image = upload(&registry, &out, "vm:1", None).await;
+        let image = image.unwrap_or_else(|problem| panic!("{arguments:?}: {problem}"));
+        assert_eq!((image.id, image.source_format.as_str()), (id(&disk(seed)), format));
+    }
+    assert_eq!(registry.files().len(), ways.len(), "nothing else is left: {:?}", registry.files());
 }
 
 #[tokio::test]

@@ -138,8 +138,8 @@ async fn what_a_publisher_has_not_listed_or_signed_is_refused() {
         (plain("FORGED"), BAD, UNKNOWN, "\"a.img\""),
         (plain("MD5SUMS"), BAD, UNKNOWN, "no SHA-256"),
         (plain("LARGE"), BAD, UNKNOWN, "over 1048576 bytes"),
-        (no_key, BAD, "INVALID_FIELD", "minisign_key"),
-        (both, BAD, "INVALID_FIELD", "the one or the other"),
+        (no_key, BAD, "INVALID_ARGUMENT", "minisign_key"),
+        (both, BAD, "INVALID_ARGUMENT", "the one or the other"),
     ];
     let rows = rows
         .into_iter()
