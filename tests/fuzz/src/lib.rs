@@ -21,7 +21,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
     Target { name: "dhcp", run: dhcp::datagrams },
     Target { name: "tftp_request", run: tftp::request },
     Target { name: "tftp_transfer", run: tftp::transfer },
@@ -32,6 +32,7 @@ pub const TARGETS: [Target; 12] = [
     Target { name: "container", run: image::container },
     Target { name: "source", run: image::source },
     Target { name: "partitions", run: image::partitions },
+    Target { name: "contents", run: image::contents },
     Target { name: "boot_entry", run: firmware::boot_entry },
     Target { name: "loader", run: firmware::loader },
 ];
