@@ -83,7 +83,7 @@ fn damage_is_found_never_exported_and_repaired_by_the_next_import() -> Result<()
         import(appliance, &disk, "lab:1")?;
         let (code, words) = ended(appliance, &["image", "verify", "lab:1"])?;
         ensure!(code == Some(0) && words.contains("all 13 chunks"), "{code:?}: {words}");
-        let file = only_file_of(&appliance.folder().join("registry/images"))?;
+        let file = only_file_of(&appliance.folder().join("state/registry/images"))?;
         let mut bytes = fs::read(&file)?;
         *bytes.get_mut(20).context("a short file")? ^= 1;
         fs::write(&file, bytes)?;

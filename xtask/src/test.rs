@@ -38,6 +38,7 @@ pub(crate) fn run(args: TestArgs) -> Result<()> {
         packages::LAB,
         packages::LAB_ARM64,
         packages::IMAGES,
+        packages::FILE_SYSTEMS,
         packages::LIVE,
         packages::LIVE_ARM64,
         &PYTHON,

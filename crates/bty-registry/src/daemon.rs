@@ -90,6 +90,8 @@ impl Daemon for Registry {
         let writes = context.heartbeat("store");
         context.spawn("sweep", pass_time(shared.clone(), Arc::clone(&settings), writes));
         context.spawn("counts", count(shared.clone(), context.clone()));
+        let looking = Arc::clone(&importer).look_into_old(shared.shutdown.clone());
+        context.spawn_session("contents", looking);
         let machines = store
             .read(|snapshot| Ok::<_, Problem>(snapshot.count_machines(SystemTime::now())?.0))
             .await?;

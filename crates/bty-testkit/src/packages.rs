@@ -51,6 +51,19 @@ pub const LIVE: &[&str] = &["apt", "cpio", "dpkg", "kmod", "xz-utils", "zstd"];
 /// What building the one for 64-bit ARM needs beside [`LIVE`].
 pub const LIVE_ARM64: &[&str] = &["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"];
 
+/// What makes the file systems that images are looked into with.
+pub const FILE_SYSTEMS: &[&str] = &[
+    "btrfs-progs",
+    "dosfstools",
+    "e2fsprogs",
+    "exfatprogs",
+    "gdisk",
+    "mtools",
+    "ntfs-3g",
+    "util-linux",
+    "xfsprogs",
+];
+
 /// Which of these packages aren't installed.
 pub fn missing<'a>(wanted: &[&'a str]) -> Result<Vec<&'a str>> {
     let found = Command::new("dpkg-query")

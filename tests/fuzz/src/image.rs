@@ -79,6 +79,19 @@ fn read(source: &mut impl Read) -> Option<Vec<u8>> {
     source.take(MOST_RAW_BYTES).read_to_end(&mut raw).ok().map(|_| raw)
 }
 
+/// A whole disk: its table, and what is in its partitions.
+pub(crate) fn contents(data: &[u8]) {
+    let table = inspect::inspect(data);
+    let found = inspect::contents(data, &table);
+    assert_eq!(found.partitions.len(), table.partitions.len(), "a partition without an answer");
+    for found in found.whole.iter().chain(found.partitions.iter().flatten()) {
+        let used = found.used_bytes.unwrap_or_default();
+        assert!(used <= found.size_bytes, "more is used than there is: {found:?}");
+        assert!(!found.label.chars().any(char::is_control), "{:?}", found.label);
+    }
+    assert!(found.hints.len() <= 32, "{} hints", found.hints.len());
+}
+
 /// The first bytes of a disk.
 pub(crate) fn partitions(data: &[u8]) {
     let found = inspect::inspect(data);

@@ -33,6 +33,7 @@ pub const TARGETS: [Target; 13] = [
     Target { name: "container", run: image::container },
     Target { name: "source", run: image::source },
     Target { name: "partitions", run: image::partitions },
+    Target { name: "contents", run: image::contents },
     Target { name: "boot_entry", run: firmware::boot_entry },
     Target { name: "loader", run: firmware::loader },
 ];

@@ -1,6 +1,9 @@
 //! The GUID partition table (UEFI 2.10, sections 5.3.2 and 5.3.3).
 
-use super::{Partition, PartitionId};
+use super::{
+    Partition, PartitionId,
+    fields::{u32_le, u64_le, utf16},
+};
 
 const SIGNATURE: &[u8] = b"EFI PART";
 /// More entries than any tool makes; a header that says more is not believed.
@@ -17,7 +20,7 @@ pub(super) fn parse(head: &[u8]) -> Option<(u32, Vec<Partition>)> {
 
 fn entries(head: &[u8], header: &[u8], sector_bytes: u32) -> Vec<Partition> {
     let (Some(first_lba), Some(count), Some(entry_bytes)) =
-        (u64_at(header, 72), u32_at(header, 80), u32_at(header, 84))
+        (u64_le(header, 72), u32_le(header, 80), u32_le(header, 84))
     else {
         return Vec::new();
     };
@@ -40,17 +43,10 @@ fn partition(number: u32, entry: &[u8], sector: u64) -> Option<Partition> {
     if *kind == [0; 16] {
         return None;
     }
-    let (first, last) = (u64_at(entry, 32)?, u64_at(entry, 40)?);
+    let (first, last) = (u64_le(entry, 32)?, u64_le(entry, 40)?);
     let sectors = last.checked_sub(first)?.checked_add(1)?;
     let id = PartitionId::Guid(*entry.get(16..)?.first_chunk()?);
-    let units = entry
-        .get(56..128)?
-        .chunks_exact(2)
-        .filter_map(|unit| Some(u16::from_le_bytes(*unit.first_chunk()?)));
-    let name = char::decode_utf16(units.take_while(|&unit| unit != 0))
-        .map(|character| character.unwrap_or(char::REPLACEMENT_CHARACTER))
-        .filter(|character| !character.is_control())
-        .collect();
+    let name = utf16(entry.get(56..128)?);
     Some(Partition {
         number,
         start_bytes: first.checked_mul(sector)?,
@@ -72,12 +68,4 @@ fn guid(bytes: &[u8; 16]) -> String {
     format!(
         "{a:08x}-{b:04x}-{c:04x}-{d0:02x}{d1:02x}-{e0:02x}{e1:02x}{e2:02x}{e3:02x}{e4:02x}{e5:02x}"
     )
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
-    Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
 }

@@ -1,9 +1,19 @@
-//! What is in an image, as its first bytes say: partition table, partitions, how it boots.
+//! What is in an image. [`inspect`] reads its first bytes: partition table, partitions, how it boots. [`contents`] looks further:
+//! file systems, the operating system's family, processors.
 //!
 //! Tolerant: an image that nobody understands is still an image. Only what a person is shown and what the gate needs is read.
 
+mod contents;
+mod fields;
+mod filesystem;
 mod gpt;
+mod loaders;
 mod mbr;
+mod partition_types;
+mod sparing;
+
+pub use contents::{Contents, contents};
+pub use filesystem::FileSystem;
 
 /// How many of a disk's first bytes are looked at: a GPT with 4096-byte sectors and its usual 128 entries ends well before.
 pub const HEAD_BYTES: usize = 64 * 1024;

@@ -13,7 +13,9 @@ use std::{
 
 use bty_api::registry::v1::{ImportProgress, Partition};
 use bty_image::{
+    container::RawDisk,
     import::{ImportError, Options, Progress, Summary, import},
+    inspect,
     source::{self, Source},
 };
 use bty_types::{Checksum, ImageId, ImageName};
@@ -24,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Feed, Feeder, Fetcher, Folder, ImportProblem, Publisher,
+    contents::Seen,
     feed::feed,
     fetch::{pump, without_user},
     files::Unfinished,
@@ -188,7 +191,7 @@ impl Importer {
                 None => done.unwrap_or(Err(ImportProblem::Thread)).map(|done| (done, source)),
             }
         };
-        let ((unfinished, summary), source) = tokio::select! {
+        let (whole, source) = tokio::select! {
             done = working => done?,
             () = cancelled.cancelled() => {
                 // The thread notices, or the end of what it reads from; its file goes with it.
@@ -197,7 +200,8 @@ impl Importer {
             }
         };
         // From here on it is not cancelled: the file and its row come together.
-        self.place(&unfinished, image(&summary, source), name, actor).await
+        let Imported { unfinished, summary, seen } = whole;
+        self.place(&unfinished, image(&summary, seen, source), name, actor).await
     }
 
     async fn open(&self, origin: Origin) -> Result<(Opened, String, Pumping), ImportProblem> {
@@ -277,6 +281,13 @@ impl Pumping {
     }
 }
 
+/// What a thread has imported.
+struct Imported {
+    unfinished: Unfinished,
+    summary: Summary,
+    seen: Seen,
+}
+
 /// The part of an import that a thread does.
 struct Import<'a> {
     importer: &'a Importer,
@@ -287,7 +298,7 @@ struct Import<'a> {
 }
 
 impl Import<'_> {
-    fn run(self, opened: Opened) -> Result<(Unfinished, Summary), ImportProblem> {
+    fn run(self, opened: Opened) -> Result<Imported, ImportProblem> {
         // Dropped last: an import reads from it to its end.
         let mut spool = None;
         let source = self.source(opened, &mut spool)?;
@@ -303,7 +314,9 @@ impl Import<'_> {
             import(source, &mut writer, &options, self.stop, |progress| reports.send(progress))?;
         writer.flush().map_err(ImportError::Write)?;
         drop(writer);
-        Ok((unfinished, summary))
+        let disk = RawDisk::new(&unfinished.file, &summary.index).map_err(ImportError::Start)?;
+        let seen = inspect::contents(&disk, &summary.inspection).into();
+        Ok(Imported { unfinished, summary, seen })
     }
 
     fn source(
@@ -427,15 +440,18 @@ fn open_below(folders: &[PathBuf], path: &Path) -> Result<std::fs::File, ImportP
 }
 
 /// What an import made, as it is recorded.
-fn image(summary: &Summary, source: String) -> Image {
+fn image(summary: &Summary, seen: Seen, source: String) -> Image {
     let Summary { index, container_bytes, format, inspection } = summary;
-    let partitions = inspection.partitions.iter().map(|partition| Partition {
+    let Seen { contents, file_systems } = seen;
+    let file_systems = file_systems.into_iter().chain(std::iter::repeat(None));
+    let partitions = inspection.partitions.iter().zip(file_systems);
+    let partitions = partitions.map(|(partition, file_system)| Partition {
         number: partition.number,
         start_bytes: partition.start_bytes,
         size_bytes: partition.size_bytes,
         r#type: partition.kind.clone(),
         name: partition.name.clone(),
-        file_system: None,
+        file_system,
     });
     Image {
         id: index.id(),
@@ -453,7 +469,7 @@ fn image(summary: &Summary, source: String) -> Image {
         boots_bios: inspection.boots_bios,
         boots_uefi: inspection.boots_uefi,
         sector_bytes: inspection.sector_bytes,
-        contents: None,
+        contents: Some(contents),
         verified_at: None,
         wrong_chunks: 0,
     }

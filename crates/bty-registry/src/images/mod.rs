@@ -5,6 +5,7 @@
 //! daemon's end, a power cut) leaves nothing behind: the file goes at once, or when the registry starts again.
 
 mod compare;
+mod contents;
 mod download;
 mod feed;
 mod fetch;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bty_api::registry::v1::Partition;
+use bty_api::registry::v1::{FileSystem, ImageContents, Partition};
 use bty_types::{ImageId, ImageName, ImageSelector};
 use prost::Message;
 use rusqlite::{OptionalExtension, Row};
@@ -232,6 +232,33 @@ impl Transaction<'_> {
             )
             .doing("writing what a verification found")
             .map(drop)
+    }
+
+    /// Records what is in an image and in its partitions, in their order.
+    pub(crate) fn image_looked_into(
+        &mut self,
+        id: ImageId,
+        contents: &ImageContents,
+        file_systems: &[Option<FileSystem>],
+    ) -> Result<(), StoreError> {
+        self.change()?;
+        let doing = "writing what is in an image";
+        let id = id.to_string();
+        self.connection()
+            .execute(
+                "UPDATE images SET contents = ?2 WHERE id = ?1",
+                (&id, contents.encode_to_vec()),
+            )
+            .doing(doing)?;
+        for (position, file_system) in file_systems.iter().enumerate() {
+            self.connection()
+                .execute(
+                    "UPDATE image_partitions SET file_system = ?3 WHERE image_id = ?1 AND position = ?2",
+                    (&id, integer(position), file_system.as_ref().map(Message::encode_to_vec)),
+                )
+                .doing(doing)?;
+        }
+        Ok(())
     }
 
     /// Points a name at an image that is on record.

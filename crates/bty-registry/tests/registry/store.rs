@@ -266,6 +266,52 @@ async fn the_store_says_how_full_it_is() {
     eventually("the unfinished file to count", async || usage().await.unfinished_bytes == 77).await;
 }
 
+/// A disk with an MBR whose one partition, of Linux's type, is swap space of 100 pages.
+fn swap_disk() -> Vec<u8> {
+    let mut disk = vec![0; 3 << 20];
+    let mut put = |at: usize, bytes: &[u8]| disk[at..at + bytes.len()].copy_from_slice(bytes);
+    put(446 + 4, &[0x82]);
+    put(446 + 8, &2048_u32.to_le_bytes());
+    put(446 + 12, &2048_u32.to_le_bytes());
+    put(510, &[0x55, 0xaa]);
+    let start = 1 << 20;
+    put(start + 1024, &1_u32.to_le_bytes());
+    put(start + 1028, &99_u32.to_le_bytes());
+    put(start + 1052, b"nvme-swap");
+    put(start + 4086, b"SWAPSPACE2");
+    disk
+}
+
+#[tokio::test]
+async fn what_is_in_an_image_is_recorded() {
+    let registry = Registry::start("");
+    let found = upload(&registry, &swap_disk(), "a:1", None).await.unwrap();
+    let contents = found.contents.unwrap();
+    assert_eq!((contents.os.as_str(), contents.used_bytes), ("linux", Some(0)));
+    assert!(contents.hints.iter().any(|hint| hint.contains("Linux swap")), "{contents:?}");
+    let file_system = found.partitions[0].file_system.clone().unwrap();
+    assert_eq!(
+        (file_system.kind.as_str(), file_system.label.as_str(), file_system.size_bytes),
+        ("swap", "nvme-swap", 100 * 4096)
+    );
+}
+
+#[tokio::test]
+async fn what_an_older_registry_imported_is_looked_into_at_the_start() {
+    let mut registry = Registry::start("");
+    let before = upload(&registry, &swap_disk(), "a:1", None).await.unwrap();
+    registry.kill();
+    let database = rusqlite::Connection::open(registry.database()).unwrap();
+    database
+        .execute_batch(
+            "UPDATE images SET contents = NULL; UPDATE image_partitions SET file_system = NULL;",
+        )
+        .unwrap();
+    drop(database);
+    registry.start_again();
+    eventually("the look into the image", async || image(&registry, "a:1").await == before).await;
+}
+
 #[tokio::test]
 async fn what_was_verified_survives_a_restart() {
     let mut registry = Registry::start("");

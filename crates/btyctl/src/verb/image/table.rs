@@ -1,6 +1,6 @@
 //! Images as people see them.
 
-use bty_api::registry::v1::Image;
+use bty_api::registry::v1::{FileSystem, Image, Partition};
 
 use crate::output::{ago, bytes, facts, short, table, time};
 
@@ -37,16 +37,9 @@ fn boots(image: &Image) -> String {
 }
 
 pub(super) fn show(image: &Image) -> String {
-    let partitions = image.partitions.iter().map(|partition| {
-        format!(
-            "{} at {}, {}, type {} {}",
-            partition.number,
-            bytes(partition.start_bytes),
-            bytes(partition.size_bytes),
-            partition.r#type,
-            partition.name
-        )
-    });
+    let partitions: Vec<String> = image.partitions.iter().map(partition).collect();
+    let contents = image.contents.clone().unwrap_or_default();
+    let lines = |lines: &[String]| lines.join("\n            ");
     facts(&[
         ("names", image.names.join(" ")),
         ("id", image.id.clone()),
@@ -71,10 +64,30 @@ pub(super) fn show(image: &Image) -> String {
         ("imported", time(image.imported_at.as_ref())),
         ("boots", boots(image)),
         ("table", image.partition_table.clone()),
-        ("partitions", partitions.collect::<Vec<_>>().join("\n            ")),
+        ("partitions", lines(&partitions)),
+        ("holds", contents.file_system.as_ref().map(file_system).unwrap_or_default()),
+        ("used", contents.used_bytes.map(bytes).unwrap_or_default()),
+        ("system", contents.os.clone()),
+        ("made for", contents.architectures.join(", ")),
+        ("told by", lines(&contents.hints)),
         ("index", image.index_digest.clone()),
         ("verified", verified(image)),
     ])
+}
+
+fn partition(partition: &Partition) -> String {
+    let Partition { number, start_bytes, size_bytes, r#type: kind, name, .. } = partition;
+    let start = format!("{number} at {}, {}", bytes(*start_bytes), bytes(*size_bytes));
+    let holds = partition.file_system.as_ref().map(file_system).unwrap_or_default();
+    let parts = [start, name.clone(), holds, format!("type {kind}")];
+    let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+    parts.join(", ")
+}
+
+fn file_system(found: &FileSystem) -> String {
+    let label = if found.label.is_empty() { "" } else { " " };
+    let used = found.used_bytes.map(|used| format!(" ({} used)", bytes(used)));
+    format!("{}{label}{}{}", found.kind, found.label, used.unwrap_or_default())
 }
 
 fn verified(image: &Image) -> String {

@@ -81,3 +81,83 @@ fn broken_off() -> Failure {
     let message = "the image's file ended early, or was replaced meanwhile; nothing was kept";
     Failure::new(ErrorKind::Unavailable, message).hint("try again")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, io::Cursor, sync::atomic::AtomicBool};
+
+    use bty_image::{
+        import::{Options, import},
+        source::open_stream,
+    };
+
+    use super::{super::Sink, *};
+
+    fn disk() -> Vec<u8> {
+        let mut disk = vec![0; 5 * 256 * 1024 + 512];
+        disk.iter_mut()
+            .zip(b"all work and no play ".iter().cycle())
+            .take(400_000)
+            .for_each(|(to, from)| *to = *from);
+        disk
+    }
+
+    fn container() -> Vec<u8> {
+        let source = open_stream(Cursor::new(disk()), None, None).unwrap();
+        let mut out = Vec::new();
+        let never = AtomicBool::new(false);
+        import(source, &mut out, &Options::default(), &never, |_| {}).unwrap();
+        out
+    }
+
+    /// Unpacks a container that comes in pieces of this size; gives what was written.
+    fn unpacked(
+        come: &[u8],
+        piece_bytes: usize,
+        format: ExportFormat,
+    ) -> Result<Vec<u8>, ErrorKind> {
+        let whole = container();
+        let index = Index::read(whole.as_slice()).unwrap();
+        let start = whole.len() - 400;
+        let end = End { start: start as u64, bytes: whole[start..].to_vec() };
+        let (sender, coming) = mpsc::channel(10_000);
+        for piece in come.chunks(piece_bytes) {
+            sender.try_send(piece.to_vec()).unwrap();
+        }
+        drop(sender);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out");
+        let sink = Sink::open(&path).unwrap();
+        unpack(&index, &end, format, coming, sink.writer().unwrap())
+            .map_err(|failure| failure.kind())?;
+        sink.keep().map_err(|failure| failure.kind())?;
+        Ok(fs::read(&path).unwrap())
+    }
+
+    #[test]
+    fn however_it_comes_it_is_the_disk() {
+        let whole = container();
+        for piece_bytes in [1, 100, 1000, 1 << 20] {
+            let raw = unpacked(&whole, piece_bytes, ExportFormat::Raw);
+            assert!(raw == Ok(disk()), "another disk in pieces of {piece_bytes}");
+            let packed = unpacked(&whole, piece_bytes, ExportFormat::Zst);
+            assert!(packed.as_ref() == Ok(&whole), "another file in pieces of {piece_bytes}");
+        }
+    }
+
+    #[test]
+    fn what_is_damaged_or_cut_off_is_not_kept() {
+        let whole = container();
+        for format in [ExportFormat::Raw, ExportFormat::Zst] {
+            let mut damaged = whole.clone();
+            damaged[30] ^= 1;
+            assert_eq!(unpacked(&damaged, 1000, format), Err(ErrorKind::Corrupt));
+            assert_eq!(unpacked(&whole[..100], 1000, format), Err(ErrorKind::Unavailable));
+        }
+        let mut other_end = whole.clone();
+        *other_end.last_mut().unwrap() ^= 1;
+        assert_eq!(unpacked(&other_end, 1000, ExportFormat::Zst), Err(ErrorKind::Unavailable));
+        let short = &whole[..whole.len() - 1];
+        assert_eq!(unpacked(short, 1000, ExportFormat::Zst), Err(ErrorKind::Unavailable));
+    }
+}
