@@ -2,8 +2,8 @@
 //!
 //! [`source`] reads every format that images come in, as a stream of raw disk bytes; [`import`] turns that stream into the
 //! [`container`], one seekable zstd file with an index that proves itself; [`verify`](mod@verify) proves one again; [`inspect`] says
-//! what is in an image. Nothing here
-//! knows disks, networks or machines, and everything works in bounded memory on bytes that anybody may have made.
+//! what is in an image. Nothing here knows disks, networks or machines, and everything works in bounded memory on bytes that anybody
+//! may have made.
 
 pub mod container;
 pub mod import;
@@ -11,6 +11,7 @@ pub mod inspect;
 pub mod source;
 pub mod verify;
 
+mod fields;
 mod read_at;
 mod zeros;
 

@@ -1,7 +1,7 @@
 //! The daemon: opens the store, opens the doors, and lets time pass.
 
 use std::{
-    sync::{Arc, OnceLock},
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -14,7 +14,7 @@ use bty_api::{
     },
     types::v1::Action,
 };
-use bty_service::{ClockWatch, Context, Daemon, Heartbeat, RunError, door::Gatekeeper};
+use bty_service::{ClockWatch, Context, Daemon, Heartbeat, Refused, RunError, door::Gatekeeper};
 use bty_types::ErrorKind;
 use tokio::sync::{Mutex, Semaphore};
 use tonic::service::Routes;
@@ -27,7 +27,7 @@ use crate::{
     problem::Problem,
     serve::{Agents, Boots, Events, Images, Machines, Runs, Shared, TokenKeeper},
     settings::Settings,
-    store::Store,
+    store::{Store, StoreError},
     work::sweep,
 };
 
@@ -38,9 +38,6 @@ const SWEEPS_BEFORE_LOST: u32 = 8;
 const PRUNE_EVERY: Duration = Duration::from_hours(1);
 /// How often what is counted from the database is counted again.
 const COUNT_EVERY: Duration = Duration::from_secs(15);
-
-/// Why the database was not opened, where another start can't change that.
-static REFUSAL: OnceLock<ErrorKind> = OnceLock::new();
 
 /// The system of record.
 #[derive(Debug)]
@@ -63,11 +60,7 @@ impl Daemon for Registry {
         let commits = metrics.clone();
         let store =
             Store::open(&context.paths.state, settings.rules(), move |took| commits.commit(took))
-                .inspect_err(|problem| {
-                if problem.kind() == ErrorKind::Precondition {
-                    let _ = REFUSAL.set(ErrorKind::Precondition);
-                }
-            })?;
+                .map_err(refused)?;
         let known = store.read(|snapshot| Ok::<_, Problem>(snapshot.tokens()?)).await?;
         let tokens = Arc::new(Tokens::new(known, store.clone()));
         let users = Users::resolve(&settings.users, &settings.operators_group);
@@ -100,9 +93,12 @@ impl Daemon for Registry {
     }
 }
 
-/// What sort of failure ended this process, where it is one that another start can't change.
-pub(crate) fn refusal() -> Option<ErrorKind> {
-    REFUSAL.get().copied()
+/// A database that this version must not open stays so.
+fn refused(problem: StoreError) -> RunError {
+    match problem.kind() {
+        kind @ ErrorKind::Precondition => Refused { kind, cause: problem.into() }.into(),
+        _ => problem.into(),
+    }
 }
 
 fn routes(shared: &Shared, images: Images) -> Routes {

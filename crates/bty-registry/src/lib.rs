@@ -30,6 +30,5 @@ use std::process::ExitCode;
 /// Exit codes: those of every daemon, and 5 where the database is not one that this version may open: starting it again is of no use
 /// then, and its unit doesn't.
 pub fn main() -> ExitCode {
-    let code = bty_service::main::<Registry>();
-    daemon::refusal().map_or(code, |kind| ExitCode::from(kind.exit_code()))
+    bty_service::main::<Registry>()
 }

@@ -12,7 +12,7 @@ use crate::{
     config::Loaded,
     context::Context,
     log,
-    tasks::RunError,
+    tasks::{Refused, RunError},
 };
 
 /// A bty daemon.
@@ -42,7 +42,8 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 
 /// Runs a daemon: the whole body of its `main`.
 ///
-/// Exit codes: 0 after SIGTERM or SIGINT, 2 for a wrong configuration or command line, 1 for everything else.
+/// Exit codes: 0 after SIGTERM or SIGINT, 2 for a wrong configuration or command line, that of its kind for
+/// a [`Refused`] start, 1 for everything else.
 pub fn main<D: Daemon>() -> ExitCode {
     main_with::<D>(std::env::args_os())
 }
@@ -91,7 +92,8 @@ fn serve<D: Daemon>(invocation: Invocation, loaded: Loaded<D::Settings>) -> Exit
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
             error!(err = %bty_api::status::chain(problem.as_ref()), "{} ended", D::PROGRAM);
-            ExitCode::FAILURE
+            let refused = problem.downcast_ref::<Refused>();
+            refused.map_or(ExitCode::FAILURE, |refused| refused.kind.exit_code().into())
         }
     }
 }

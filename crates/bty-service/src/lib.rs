@@ -31,4 +31,4 @@ pub use context::{Context, Paths};
 pub use daemon::{Daemon, main, main_with};
 pub use readiness::Heartbeat;
 pub use sockets::Sockets;
-pub use tasks::RunError;
+pub use tasks::{Refused, RunError};

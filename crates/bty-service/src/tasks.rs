@@ -2,11 +2,24 @@
 
 use std::{error::Error, future::Future, sync::Arc};
 
+use bty_types::ErrorKind;
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Why a daemon can't go on.
 pub type RunError = Box<dyn Error + Send + Sync>;
+
+/// Why a daemon can't start, where another start can't change that: its process ends with the exit code of this sort of failure,
+/// and its unit says that it isn't started again by itself.
+#[derive(Debug, thiserror::Error)]
+#[error("{cause}")]
+pub struct Refused {
+    /// What sort of failure it is.
+    pub kind: ErrorKind,
+    /// What is wrong.
+    #[source]
+    pub cause: RunError,
+}
 
 /// Spawns tasks and knows when all have ended.
 #[derive(Debug, Clone)]

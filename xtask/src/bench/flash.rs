@@ -332,7 +332,12 @@ impl Bench {
             way.command
         );
         let outcome = self.shell(&timed, image, node);
-        let same = self.shell("cmp --bytes 1048576 $F/$I $D", image, node);
+        // A limit writes no image.
+        let same = if way.command.starts_with("fio") {
+            Ok(String::new())
+        } else {
+            self.shell("cmp $F/$I $D", image, node)
+        };
         Program::new("losetup").args(["--detach", node]).run()?;
         let said = outcome.with_context(|| way.what)?;
         same.with_context(|| format!("{} did not write the image", way.what))?;
@@ -348,16 +353,15 @@ impl Bench {
         Ok(Cost { seconds, cpu_seconds: user + system, peak_mib: kib / 1024.0 })
     }
 
-    /// What no tool can be faster than: unpacking on all processors, and writing what is mapped.
+    /// What no tool can be faster than: writing what is mapped.
     fn limits(&self, runs: u32) -> Result<Vec<Figure>> {
         let ways = [
             self.ours("", "--compare off --verify stream", "a.img.zst"),
             Way {
                 what: "the limit: fio writes what is mapped",
-                command: format!(
-                    "fio --name=w --filename=$D --rw=write --bs=2M --direct=1 --ioengine=libaio --iodepth=8 --end_fsync=1 \
-                     --size={FILES_BYTES} >/dev/null; cp --sparse=never $F/list /dev/null; dd if=$F/$I of=$D bs=1M count=1 conv=notrunc 2>/dev/null"
-                ),
+                command: "fio --name=w --filename=$D --rw=write --bs=2M --direct=1 --ioengine=libaio --iodepth=8 \
+                          --end_fsync=1 --size=$(( $(stat -c %b $F/$I) * 512 )) >/dev/null"
+                    .into(),
             },
         ];
         self.compared("flash, beside the disk's limit", &ways, runs, "a", Self::wipe)

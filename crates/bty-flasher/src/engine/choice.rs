@@ -94,6 +94,13 @@ impl fmt::Display for Choice {
                 |cost| format!("{:.0} MB/s", 1e-6 / cost),
             )
         };
+        match self.mode {
+            Compare::On => return f.write_str("all of the disk was compared, as was asked for"),
+            Compare::Off => {
+                return f.write_str("nothing of the disk was compared, as was asked for");
+            }
+            Compare::Auto => {}
+        }
         write!(
             f,
             "{:.0} % of the disk was right where it was looked at last; a worker compares {}, fetches and writes {}",

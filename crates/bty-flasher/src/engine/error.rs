@@ -7,7 +7,7 @@ use bty_types::{ErrorKind, ImageId};
 
 use crate::supply::SupplyError;
 
-/// A flash that failed. Unless it says that nothing was written, the disk is blanked and doesn't boot.
+/// A flash that failed. Where anything was written, the disk is blanked and doesn't boot; else it is as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum FlashError {
     /// The image doesn't fit; nothing was written.

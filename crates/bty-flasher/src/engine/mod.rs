@@ -102,7 +102,7 @@ pub struct Record {
     pub written_bytes: u64,
     /// Bytes made zero by the device.
     pub zeroed_bytes: u64,
-    /// Why the disk was compared, or not.
+    /// Whether the disk was compared, and why, in words.
     pub choice: String,
     /// Wall time in milliseconds.
     pub elapsed_ms: u64,
@@ -181,9 +181,8 @@ fn check(image: &Image, target: &dyn Target, options: &Options) -> Result<(), Fl
     }
 }
 
-/// Flushes, reads back, and writes what was held back, from the disk's end to its very beginning, each when what was before it is there
-/// and proved. Then the disk is the
-/// image. One that was the image all along is not touched.
+/// Flushes, reads back, and writes what was held back, from the disk's end to its very beginning, each when what was before it is
+/// there and proved. Then the disk is the image. One that was the image all along is not touched.
 fn settle(
     work: &Work<'_>,
     shape: Shape,

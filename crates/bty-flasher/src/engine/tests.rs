@@ -418,6 +418,24 @@ fn only_what_differs_is_fetched_and_written() {
 }
 
 #[test]
+fn nothing_is_written_before_the_disk_is_blanked_however_often_that_fails() {
+    for at in 0..3 {
+        let disk = Fake::new(4 << 20, 512, Some((at, Fault::Error)));
+        let (options, cancelled) = (Options::default(), AtomicBool::new(false));
+        let report = |_: Event| {};
+        let meter = Meter::new(&report);
+        let work = Work::new(&disk, &options, &cancelled, &meter);
+        let bytes = AlignedBuf::new(4096);
+        // One worker finds out that it can't be blanked; another one waits to write.
+        assert!(work.write(&bytes, 1 << 20).is_err(), "request {at} failed");
+        assert_eq!(disk.content()[1 << 20], 0xA5);
+        work.write(&bytes, 1 << 20).unwrap();
+        let content = disk.content();
+        assert_eq!((content[0], content[511], content[(4 << 20) - 1]), (0, 0, 0));
+    }
+}
+
+#[test]
 fn what_can_not_be_read_is_written() {
     let image = Files::new(4096);
     let disk = disk_with(&image.raw, 2 << 20, 512);

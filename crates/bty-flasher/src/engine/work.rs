@@ -125,7 +125,7 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    /// Whether anything on the disk was changed.
+    /// Whether what makes the disk bootable was taken away; before that nothing else on it is changed.
     pub(super) fn is_blanked(&self) -> bool {
         *lock(&self.blanked)
     }
@@ -134,9 +134,9 @@ impl<'a> Work<'a> {
     pub(super) fn spoil(&self) -> Result<(), FlashError> {
         let mut blanked = lock(&self.blanked);
         if !*blanked {
-            // Also where it fails: half of it may have happened.
-            *blanked = true;
+            // Only when it is done: another worker may be waiting here to write.
             self.blank()?;
+            *blanked = true;
         }
         Ok(())
     }

@@ -102,7 +102,7 @@ pub enum ImportError {
     #[error("checking the image's source")]
     Finish(#[from] FinishError),
     /// The destination can't be written.
-    #[error("writing the image to the store")]
+    #[error("writing the container")]
     Write(#[source] io::Error),
     /// The image is larger than allowed.
     #[error("the image's disk has over {0} bytes, which is the most that is allowed")]

@@ -1,9 +1,8 @@
 //! The GUID partition table (UEFI 2.10, sections 5.3.2 and 5.3.3).
 
-use super::{
-    Partition, PartitionId,
-    fields::{u32_le, u64_le, utf16},
-};
+use crate::fields::{u32_le, u64_le, utf16};
+
+use super::{Partition, PartitionId};
 
 const SIGNATURE: &[u8] = b"EFI PART";
 /// More entries than any tool makes; a header that says more is not believed.

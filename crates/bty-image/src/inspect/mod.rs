@@ -4,7 +4,6 @@
 //! Tolerant: an image that nobody understands is still an image. Only what a person is shown and what the gate needs is read.
 
 mod contents;
-mod fields;
 mod filesystem;
 mod gpt;
 mod loaders;

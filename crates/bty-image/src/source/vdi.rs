@@ -1,8 +1,9 @@
 //! VDI, VirtualBox's own format: a table of blocks. (VirtualBox's `VDICore.h`, and `block/vdi.c` of QEMU)
 
+use crate::fields::{u32_le, u64_le};
 use std::{fs::File, io, sync::Arc};
 
-use super::mapped::{Map, MappedError, Run, Window, damaged, le_u32, le_u64, read_at_most};
+use super::mapped::{Map, MappedError, Run, Window, damaged, read_at_most};
 
 const HEADER_BYTES: u64 = 512;
 const VERSION: u32 = 0x0001_0001;
@@ -28,14 +29,14 @@ struct Header {
 impl Header {
     fn parse(bytes: &[u8]) -> Option<Self> {
         Some(Self {
-            version: le_u32(bytes, 0x44)?,
-            kind: le_u32(bytes, 0x4c)?,
-            table_offset: le_u32(bytes, 0x154)?,
-            data_offset: le_u32(bytes, 0x158)?,
-            disk_bytes: le_u64(bytes, 0x170)?,
-            block_bytes: le_u32(bytes, 0x178)?,
-            block_extra: le_u32(bytes, 0x17c)?,
-            blocks: le_u32(bytes, 0x180)?,
+            version: u32_le(bytes, 0x44)?,
+            kind: u32_le(bytes, 0x4c)?,
+            table_offset: u32_le(bytes, 0x154)?,
+            data_offset: u32_le(bytes, 0x158)?,
+            disk_bytes: u64_le(bytes, 0x170)?,
+            block_bytes: u32_le(bytes, 0x178)?,
+            block_extra: u32_le(bytes, 0x17c)?,
+            blocks: u32_le(bytes, 0x180)?,
             has_parent: bytes.get(0x1a8..0x1c8)?.iter().any(|&byte| byte != 0),
         })
     }

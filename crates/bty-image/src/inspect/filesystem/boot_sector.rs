@@ -1,7 +1,7 @@
 //! exFAT, whose boot sector says all that is wanted.
 
 use super::FileSystem;
-use crate::inspect::fields::{array, has, u32_le, u64_le};
+use crate::fields::{array, has, u32_le, u64_le};
 
 /// exFAT (Microsoft, exFAT file system specification, section 3.1).
 pub(super) fn exfat(head: &[u8]) -> Option<FileSystem> {

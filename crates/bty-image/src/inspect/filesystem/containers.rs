@@ -1,7 +1,7 @@
 //! What holds a file system that can't be seen, and read-only ones.
 
 use super::FileSystem;
-use crate::inspect::fields::{array, has, text, u16_le, u32_le, u64_le};
+use crate::fields::{array, has, text, u16_le, u32_le, u64_le};
 
 /// LUKS 1 and 2 (LUKS2 On-Disk Format Specification, section 2.1).
 pub(super) fn luks(head: &[u8]) -> Option<FileSystem> {

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::{Area, FileSystem, boot_sector::serial};
 use crate::{
     ReadAt,
-    inspect::fields::{array, has, text, u16_le, u32_le, utf16},
+    fields::{array, has, text, u16_le, u32_le, utf16},
 };
 
 /// A larger table is not counted; then what FAT32 notes of its free clusters is taken.

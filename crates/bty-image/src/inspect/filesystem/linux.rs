@@ -1,7 +1,7 @@
 //! Linux's own: ext2 to ext4, XFS, btrfs, swap.
 
 use super::FileSystem;
-use crate::inspect::fields::{has, text, u16_le, u32_be, u32_le, u64_be, u64_le, uuid};
+use crate::fields::{has, text, u16_le, u32_be, u32_le, u64_be, u64_le, uuid};
 
 /// ext2, ext3 and ext4 (kernel documentation, filesystems/ext4/super.rst).
 pub(super) fn ext(head: &[u8]) -> Option<FileSystem> {

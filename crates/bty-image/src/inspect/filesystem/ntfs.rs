@@ -5,7 +5,7 @@
 use super::{Area, FileSystem};
 use crate::{
     ReadAt,
-    inspect::fields::{array, has, u16_le, u32_le, u64_le, utf16},
+    fields::{array, has, u16_le, u32_le, u64_le, utf16},
 };
 
 /// The numbers of files.

@@ -4,7 +4,6 @@
 //! needs no cache and no writing. What a map names and the file doesn't have is an error and never zeros, so that a half downloaded
 //! image becomes no good one with holes. What could reach outside of the one file is refused by the header. (docs/adr/0017)
 
-mod fields;
 mod unpack;
 mod window;
 
@@ -25,7 +24,6 @@ use super::{
     tap::{Named, Tap},
     vdi, vhd, vhdx, vmdk,
 };
-pub(super) use fields::{be_u32, be_u64, le_u32, le_u64};
 pub(super) use unpack::Packing;
 pub(super) use window::Window;
 

@@ -1,6 +1,6 @@
 //! The footer, which says what kind of VHD it is and how large its disk is.
 
-use crate::source::mapped::{be_u32, be_u64};
+use crate::fields::{u32_be, u64_be};
 
 /// What it begins with.
 pub(in crate::source) const COOKIE: &[u8] = b"conectix";
@@ -31,14 +31,14 @@ impl Footer {
         if !bytes.starts_with(COOKIE) || !is_sum(bytes, CHECKSUM_AT) {
             return None;
         }
-        let kind = match be_u32(bytes, 60)? {
+        let kind = match u32_be(bytes, 60)? {
             2 => Kind::Fixed,
             3 => Kind::Dynamic,
             4 => Kind::Differencing,
             _ => Kind::Other,
         };
         // The geometry before it is of old programs, and stops at 127 GiB.
-        Some(Self { kind, disk_bytes: be_u64(bytes, 48)?, data_offset: be_u64(bytes, 16)? })
+        Some(Self { kind, disk_bytes: u64_be(bytes, 48)?, data_offset: u64_be(bytes, 16)? })
     }
 }
 
@@ -47,5 +47,5 @@ pub(super) fn is_sum(bytes: &[u8], checksum_at: usize) -> bool {
     let own = checksum_at..checksum_at + 4;
     let others = bytes.iter().enumerate().filter(|(at, _)| !own.contains(at));
     let sum = others.fold(0_u32, |sum, (_, &byte)| sum.wrapping_add(byte.into()));
-    be_u32(bytes, checksum_at) == Some(!sum)
+    u32_be(bytes, checksum_at) == Some(!sum)
 }

@@ -6,9 +6,10 @@ mod footer;
 #[cfg(test)]
 mod tests;
 
+use crate::fields::{u32_be, u64_be};
 use std::{fs::File, io, sync::Arc};
 
-use super::mapped::{Map, MappedError, Run, Window, be_u32, be_u64, read_at_most};
+use super::mapped::{Map, MappedError, Run, Window, read_at_most};
 pub(super) use fixed::{Footless, disk_bytes};
 use footer::{FOOTER_BYTES, Footer, Kind, is_sum};
 
@@ -64,7 +65,7 @@ pub(super) fn map(file: &Arc<File>) -> Result<VhdMap, MappedError> {
 }
 
 fn parse(header: &[u8]) -> Option<(u64, u32, u32, u32)> {
-    Some((be_u64(header, 16)?, be_u32(header, 24)?, be_u32(header, 28)?, be_u32(header, 32)?))
+    Some((u64_be(header, 16)?, u32_be(header, 24)?, u32_be(header, 28)?, u32_be(header, 32)?))
 }
 
 impl Map for VhdMap {

@@ -1,12 +1,13 @@
 //! The table of facts ("metadata"): how large the disk, its blocks and its sectors are, and whether it has a parent.
 
+use crate::fields::{u32_le, u64_le};
 use std::{fs::File, sync::Arc};
 
 use super::{
     KIB, MIB,
     regions::{Region, guid},
 };
-use crate::source::mapped::{MappedError, le_u32, le_u64, read_at_most};
+use crate::source::mapped::{MappedError, read_at_most};
 
 const TABLE_BYTES: u64 = 64 * KIB;
 const ENTRY_BYTES: usize = 32;
@@ -58,7 +59,7 @@ pub(super) fn read(file: &Arc<File>, region: Region) -> Result<Facts, MappedErro
     let (mut parameters, mut disk_bytes, mut sector_bytes) = (None, None, None);
     for entry in table.chunks_exact(ENTRY_BYTES).skip(1).take(count.into()) {
         let fields =
-            || Some((guid(entry, 0)?, le_u32(entry, 16)?, le_u32(entry, 20)?, le_u32(entry, 24)?));
+            || Some((guid(entry, 0)?, u32_le(entry, 16)?, u32_le(entry, 20)?, u32_le(entry, 24)?));
         let (guid, offset, bytes, flags) = fields().ok_or_else(cut)?;
         let value = || {
             let at = region.offset.saturating_add(offset.into());
@@ -67,10 +68,10 @@ pub(super) fn read(file: &Arc<File>, region: Region) -> Result<Facts, MappedErro
         match guid {
             FILE_PARAMETERS => {
                 let value = value()?;
-                parameters = le_u32(&value, 0).zip(le_u32(&value, 4));
+                parameters = u32_le(&value, 0).zip(u32_le(&value, 4));
             }
-            DISK_SIZE => disk_bytes = le_u64(&value()?, 0),
-            SECTOR_SIZE => sector_bytes = le_u32(&value()?, 0),
+            DISK_SIZE => disk_bytes = u64_le(&value()?, 0),
+            SECTOR_SIZE => sector_bytes = u32_le(&value()?, 0),
             PARENT => return Err(MappedError::OtherFile("a parent")),
             DISK_ID | PHYSICAL_SECTOR => {}
             _ if flags & REQUIRED == 0 => {}

@@ -1,9 +1,10 @@
 //! The headers, and the table that says where the other tables are. Each is there twice, and proves itself.
 
+use crate::fields::{u32_le, u64_le};
 use std::{fs::File, sync::Arc};
 
 use super::{KIB, MIB, crc};
-use crate::source::mapped::{MappedError, le_u32, le_u64, read_at_most};
+use crate::source::mapped::{MappedError, read_at_most};
 
 const HEADER_OFFSETS: [u64; 2] = [64 * KIB, 128 * KIB];
 const HEADER_BYTES: u64 = 4 * KIB;
@@ -44,7 +45,7 @@ pub(super) fn check_header(file: &Arc<File>) -> Result<(), MappedError> {
     let mut newest: Option<(u64, Vec<u8>)> = None;
     for offset in HEADER_OFFSETS {
         let header = read_at_most(file, offset, HEADER_BYTES)?;
-        let Some(number) = le_u64(&header, 8).filter(|_| proves_itself(&header, b"head")) else {
+        let Some(number) = u64_le(&header, 8).filter(|_| proves_itself(&header, b"head")) else {
             continue;
         };
         if newest.as_ref().is_none_or(|(newest, _)| number > *newest) {
@@ -79,17 +80,17 @@ pub(super) fn read(file: &Arc<File>) -> Result<Regions, MappedError> {
 
 fn proves_itself(table: &[u8], magic: &[u8]) -> bool {
     table.starts_with(magic)
-        && le_u32(table, CHECKSUM_AT) == Some(crc::of_table(table, CHECKSUM_AT))
+        && u32_le(table, CHECKSUM_AT) == Some(crc::of_table(table, CHECKSUM_AT))
 }
 
 fn parse(table: &[u8]) -> Result<Regions, MappedError> {
     let cut = || MappedError::Damaged("its table of regions is cut off");
-    let count = le_u32(table, 8).filter(|&count| count <= MAX_ENTRIES).ok_or_else(cut)?;
+    let count = u32_le(table, 8).filter(|&count| count <= MAX_ENTRIES).ok_or_else(cut)?;
     let (mut blocks, mut facts) = (None, None);
     let entries = table.get(ENTRIES_AT..).unwrap_or_default().chunks_exact(ENTRY_BYTES);
     for entry in entries.take(usize::try_from(count).unwrap_or_default()) {
         let fields =
-            || Some((guid(entry, 0)?, le_u64(entry, 16)?, le_u32(entry, 24)?, le_u32(entry, 28)?));
+            || Some((guid(entry, 0)?, u64_le(entry, 16)?, u32_le(entry, 24)?, u32_le(entry, 28)?));
         let (guid, offset, bytes, flags) = fields().ok_or_else(cut)?;
         let region = Region { offset, bytes: bytes.into() };
         if offset < MIB || !offset.is_multiple_of(MIB) {

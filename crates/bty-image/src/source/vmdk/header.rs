@@ -1,6 +1,7 @@
 //! The header of a sparse extent.
 
-use crate::source::mapped::{MAX_UNIT_BYTES, MappedError, le_u32, le_u64};
+use crate::fields::{u32_le, u64_le};
+use crate::source::mapped::{MAX_UNIT_BYTES, MappedError};
 
 pub(super) const HEADER_BYTES: u64 = 512;
 pub(super) const SECTOR_BYTES: u64 = 512;
@@ -35,14 +36,14 @@ impl Header {
             return None;
         }
         Some(Self {
-            version: le_u32(bytes, 4)?,
-            flags: le_u32(bytes, 8)?,
-            disk_sectors: le_u64(bytes, 12)?,
-            grain_sectors: le_u64(bytes, 20)?,
-            descriptor_sector: le_u64(bytes, 28)?,
-            descriptor_sectors: le_u64(bytes, 36)?,
-            table_grains: le_u32(bytes, 44)?,
-            tables_sector: le_u64(bytes, 56)?,
+            version: u32_le(bytes, 4)?,
+            flags: u32_le(bytes, 8)?,
+            disk_sectors: u64_le(bytes, 12)?,
+            grain_sectors: u64_le(bytes, 20)?,
+            descriptor_sector: u64_le(bytes, 28)?,
+            descriptor_sectors: u64_le(bytes, 36)?,
+            table_grains: u32_le(bytes, 44)?,
+            tables_sector: u64_le(bytes, 56)?,
             packing: u16::from_le_bytes(*bytes.get(77..)?.first_chunk()?),
         })
     }

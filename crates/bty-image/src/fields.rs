@@ -1,42 +1,42 @@
 //! Fields of structures on disks: numbers, texts and UUIDs, where there are enough bytes.
 
 /// Two bytes, the lower first.
-pub(super) fn u16_le(bytes: &[u8], at: usize) -> Option<u16> {
+pub(crate) fn u16_le(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_le_bytes(array(bytes, at)?))
 }
 
 /// Four bytes, the lowest first.
-pub(super) fn u32_le(bytes: &[u8], at: usize) -> Option<u32> {
+pub(crate) fn u32_le(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_le_bytes(array(bytes, at)?))
 }
 
 /// Eight bytes, the lowest first.
-pub(super) fn u64_le(bytes: &[u8], at: usize) -> Option<u64> {
+pub(crate) fn u64_le(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(array(bytes, at)?))
 }
 
 /// Four bytes, the highest first.
-pub(super) fn u32_be(bytes: &[u8], at: usize) -> Option<u32> {
+pub(crate) fn u32_be(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_be_bytes(array(bytes, at)?))
 }
 
 /// Eight bytes, the highest first.
-pub(super) fn u64_be(bytes: &[u8], at: usize) -> Option<u64> {
+pub(crate) fn u64_be(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_be_bytes(array(bytes, at)?))
 }
 
 /// So many bytes.
-pub(super) fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+pub(crate) fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..)?.first_chunk().copied()
 }
 
 /// Whether these bytes are there.
-pub(super) fn has(bytes: &[u8], at: usize, wanted: &[u8]) -> bool {
+pub(crate) fn has(bytes: &[u8], at: usize, wanted: &[u8]) -> bool {
     bytes.get(at..).is_some_and(|rest| rest.starts_with(wanted))
 }
 
 /// Text of a fixed length, to its first NUL, without blanks around it and what a terminal obeys.
-pub(super) fn text(bytes: &[u8], at: usize, length: usize) -> String {
+pub(crate) fn text(bytes: &[u8], at: usize, length: usize) -> String {
     let bytes = bytes.get(at..).unwrap_or_default();
     let bytes = bytes.get(..length.min(bytes.len())).unwrap_or_default();
     let bytes = bytes.split(|&byte| byte == 0).next().unwrap_or_default();
@@ -44,7 +44,7 @@ pub(super) fn text(bytes: &[u8], at: usize, length: usize) -> String {
 }
 
 /// UTF-16 text, the lower byte first, to its first NUL.
-pub(super) fn utf16(bytes: &[u8]) -> String {
+pub(crate) fn utf16(bytes: &[u8]) -> String {
     let (units, _) = bytes.as_chunks::<2>();
     let units = units.iter().map(|unit| u16::from_le_bytes(*unit)).take_while(|&unit| unit != 0);
     let text: String = char::decode_utf16(units)
@@ -58,7 +58,7 @@ fn plain(text: &str) -> String {
 }
 
 /// A UUID as people write it; empty where all its bytes are zero.
-pub(super) fn uuid(bytes: &[u8], at: usize) -> String {
+pub(crate) fn uuid(bytes: &[u8], at: usize) -> String {
     let Some(uuid) = array::<16>(bytes, at).filter(|uuid| *uuid != [0; 16]) else {
         return String::new();
     };
