@@ -8,7 +8,7 @@ use std::{
 };
 
 use bty_types::ErrorKind;
-use rustix::fs::{Mode, OFlags, open};
+use rustix::fs::{FallocateFlags, Mode, OFlags, fallocate, open};
 
 /// A disk's bytes. Offsets and lengths are multiples of the sector, buffers are aligned ([`bty_sys::AlignedBuf`]); several threads
 /// read and write at a time.
@@ -152,6 +152,12 @@ impl Target for BlockDevice {
     }
 
     fn zero(&self, offset: u64, bytes: u64) -> io::Result<()> {
+        // Punching a hole into a block device has it write zeroes by its own command, and lets it forget what was there; where it
+        // has none this fails (fallocate(2); block/fops.c). The other way it would keep room for the zeros, or write them out.
+        let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        if self.zeroes_cheaply && fallocate(&self.file, punch, offset, bytes).is_ok() {
+            return Ok(());
+        }
         bty_sys::zero_out(&self.file, offset, bytes)
     }
 

@@ -15,6 +15,8 @@ mod reference;
 mod tftp;
 pub(crate) mod tftp_load;
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 use bty_testkit::packages;
 use clap::ValueEnum;
@@ -35,6 +37,10 @@ pub(crate) struct BenchArgs {
     /// How often; the median counts.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     runs: u32,
+    /// Where the images and the disk of flash, formats, reflash and chunks
+    /// are: some 20 GiB; target/ where nothing is said.
+    #[arg(long, value_name = "DIR")]
+    folder: Option<PathBuf>,
     /// How to print it.
     #[arg(long, value_enum, default_value = "table")]
     output: Output,
@@ -60,8 +66,14 @@ enum What {
     /// bmaptool.
     Flash,
     /// Writing it to a disk that holds nearly the same, beside bmaptool,
-    /// zstd and dd, and rsync.
+    /// zstd and dd, and rsync; from a file, over links, and where the disk
+    /// is slow to read.
     Reflash,
+    /// Writing it from other formats than the container, beside the usual
+    /// tool for each.
+    Formats,
+    /// What each size of chunks and each level of zstd costs and moves.
+    Chunks,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -112,13 +124,18 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
     if matches!(args.what, What::Netboot | What::Dhcp) {
         figures.extend(dhcp::measure(&binaries, args.runs)?);
     }
-    if matches!(args.what, What::Flash | What::Reflash) {
-        let example = ["build", "--profile", "fast", "-p", "bty-image", "--example", "import"];
-        build::cargo(&shell).args(example).run()?;
+    if matches!(args.what, What::Flash | What::Reflash | What::Formats | What::Chunks) {
+        build::cargo(&shell)
+            .args(["build", "--profile", "fast", "-p", "bty-image", "--examples"])
+            .run()?;
         let flasher = binaries.join("bty-flasher");
+        let target = workspace::root().join("target");
+        let folder = args.folder.as_deref().unwrap_or(&target);
         figures.extend(match args.what {
-            What::Flash => flash::blank(&flasher, args.runs)?,
-            _ => flash::again(&flasher, args.runs)?,
+            What::Flash => flash::blank(&flasher, folder, args.runs)?,
+            What::Formats => flash::formats(&flasher, folder, args.runs)?,
+            What::Chunks => flash::chunks(&flasher, folder, args.runs).map(|()| Vec::new())?,
+            _ => flash::again(&flasher, folder, args.runs)?,
         });
     }
     match args.output {

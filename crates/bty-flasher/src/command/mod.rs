@@ -146,7 +146,11 @@ enum CompareArgument {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum VerifyArgument {
     /// Each chunk before it is written, and again as the disk gives it back.
+    /// What the disk makes zero by a command of its own is looked at in
+    /// places.
     Readback,
+    /// The same, and all that was made zero is read back too.
+    Full,
     /// Each chunk before it is written. Nothing proves that it arrived.
     Stream,
 }

@@ -10,7 +10,7 @@ use bty_types::{DiskSelector, ErrorKind};
 
 use super::{CompareArgument, Failure, HolesArgument, VerifyArgument, WriteArguments, show::Show};
 use crate::{
-    engine::{Compare, Holes, Options, flash},
+    engine::{Compare, Holes, Options, ReadBack, flash},
     supply, target,
 };
 
@@ -34,7 +34,11 @@ pub(super) fn run(arguments: &WriteArguments) -> Result<(), Failure> {
             CompareArgument::On => Compare::On,
             CompareArgument::Off => Compare::Off,
         },
-        readback: arguments.verify == VerifyArgument::Readback,
+        read_back: match arguments.verify {
+            VerifyArgument::Stream => ReadBack::Nothing,
+            VerifyArgument::Readback => ReadBack::Written,
+            VerifyArgument::Full => ReadBack::All,
+        },
         holes: match arguments.holes {
             HolesArgument::Zero => Holes::Zero,
             HolesArgument::Discard => Holes::Discard,

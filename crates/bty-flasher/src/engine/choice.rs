@@ -20,6 +20,8 @@ const LATEST: f64 = 0.25;
 const TRY_EVERY: u32 = 32;
 /// What writing costs against comparing before any was measured.
 const USUAL_COST: f64 = 3.0;
+/// Seconds for a byte that writing costs at least, however fast it is: it wears the disk.
+const LEAST_WRITING: f64 = 2e-10;
 
 /// Decides for each span, by what the ones before it were like.
 #[derive(Debug, Clone)]
@@ -30,6 +32,8 @@ pub(super) struct Choice {
     /// Seconds for a byte.
     comparing: Option<f64>,
     writing: Option<f64>,
+    /// Of the time for comparing, what a worker would have waited for the source anyway.
+    idle: f64,
     /// The share of the disk that is right, as far as was seen.
     right: f64,
     not_tried: u32,
@@ -38,7 +42,7 @@ pub(super) struct Choice {
 impl Choice {
     /// After a first look at samples, of which this share was right.
     pub(super) const fn new(mode: Compare, readback: bool, right: f64) -> Self {
-        Self { mode, readback, comparing: None, writing: None, right, not_tried: 0 }
+        Self { mode, readback, comparing: None, writing: None, idle: 0.0, right, not_tried: 0 }
     }
 
     /// Whether to compare the next span.
@@ -54,13 +58,26 @@ impl Choice {
 
     fn pays(&self) -> bool {
         let comparing = self.comparing.unwrap_or(1.0);
-        let writing = self.writing.unwrap_or(comparing * USUAL_COST);
+        let writing = self.writing.unwrap_or(comparing * USUAL_COST).max(LEAST_WRITING);
         let spared = if self.readback { writing + comparing } else { writing };
-        comparing < self.right * spared
+        comparing - self.idle < self.right * spared
     }
 
     /// So many bytes were compared in this time, of which so many are right.
     pub(super) fn compared(&mut self, bytes: u64, right: u64, took: Duration) {
+        self.compared_after(bytes, right, took, Duration::ZERO);
+    }
+
+    /// The same, where the source had kept the worker waiting for so long before.
+    pub(super) fn compared_after(
+        &mut self,
+        bytes: u64,
+        right: u64,
+        took: Duration,
+        idle: Duration,
+    ) {
+        let idle = seconds_a_byte(bytes, idle.min(took));
+        self.idle += (idle - self.idle) * LATEST;
         blend(&mut self.comparing, seconds_a_byte(bytes, took));
         let share = ratio(right, bytes);
         self.right += (share - self.right) * LATEST;
@@ -167,6 +184,21 @@ mod tests {
         assert!(!choice.pays());
         choice.readback = true;
         assert!(choice.pays());
+    }
+
+    #[test]
+    fn comparing_is_free_while_the_source_is_what_takes_the_time() {
+        let (took, waited) = (Duration::from_millis(2), Duration::from_millis(5));
+        let mut choice = Choice::new(Compare::Auto, true, 0.9);
+        for _ in 0..20 {
+            choice.wrote(MIB, Duration::ZERO);
+            choice.compared(MIB, MIB * 9 / 10, took);
+        }
+        assert!(!choice.pays(), "{choice}");
+        for _ in 0..20 {
+            choice.compared_after(MIB, MIB * 9 / 10, took, waited);
+        }
+        assert!(choice.pays(), "{choice}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use bty_image::container::ChunkError;
+use bty_image::container::{ChunkError, NotAHole};
 use bty_types::{ErrorKind, ImageId};
 
 use crate::supply::SupplyError;
@@ -46,15 +46,8 @@ pub enum FlashError {
     #[error("verifying the image")]
     Chunk(#[from] ChunkError),
     /// A part of the image that is said to be zeros, and has not the hash of zeros.
-    #[error(
-        "chunk {number} (disk offset {raw_offset}) is marked as a hole and isn't one: the image is damaged"
-    )]
-    NoHole {
-        /// The chunk.
-        number: u64,
-        /// Where it is on the disk.
-        raw_offset: u64,
-    },
+    #[error("verifying the image")]
+    NoHole(#[from] NotAHole),
     /// The disk refuses to be written.
     #[error("writing the disk at byte {offset}; is it failing?")]
     Write {
@@ -115,7 +108,7 @@ impl FlashError {
             Self::Chunk(problem) => problem.kind(),
             Self::Write { .. } | Self::Read { .. } | Self::Flush(_) => ErrorKind::Unavailable,
             Self::Mismatch { .. }
-            | Self::NoHole { .. }
+            | Self::NoHole(_)
             | Self::OtherImage { .. }
             | Self::WrongId { .. }
             | Self::Incomplete => ErrorKind::Corrupt,
@@ -130,7 +123,7 @@ impl FlashError {
             Self::TooSmall { .. } | Self::Overflow { .. } => "DISK_TOO_SMALL",
             Self::Supply(problem) => problem.reason(),
             Self::Chunk(_)
-            | Self::NoHole { .. }
+            | Self::NoHole(_)
             | Self::OtherImage { .. }
             | Self::WrongId { .. }
             | Self::Incomplete => "IMAGE_CORRUPT",

@@ -3,7 +3,7 @@
 use bty_image::{container::Chunk, is_zero};
 use bty_sys::AlignedBuf;
 
-use super::{FlashError, work::Work};
+use super::{FlashError, ReadBack, work::Work};
 
 /// A chunk that is written at the very end.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl Held {
         let bytes = self.bytes.get(..size).ok_or(FlashError::Incomplete)?;
         work.write(bytes, offset)?;
         work.target.flush().map_err(FlashError::Flush)?;
-        if !work.options.readback {
+        if work.options.read_back == ReadBack::Nothing {
             return Ok(());
         }
         let mut found = AlignedBuf::new(size);

@@ -1,6 +1,12 @@
 //! An image whose chunks can be had in any order: only what the disk does not hold is fetched and written.
 
-use std::{sync::Mutex, time::Instant};
+use std::{
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
 
 use bty_image::{
     container::{Chunk, ChunkDecoder, ChunkError, Index, MAX_CHUNK_BYTES},
@@ -9,9 +15,10 @@ use bty_image::{
 use bty_sys::AlignedBuf;
 
 use super::{
-    FlashError,
+    FlashError, ReadBack,
     choice::{Choice, Compare},
     held::Held,
+    queue::{Part, Queue},
     spans::{DATA_BYTES, Span, Spans},
     work::{Counts, State, Work, lock},
 };
@@ -22,8 +29,8 @@ const SAMPLES: u64 = 16;
 /// How often a chunk that came wrong is fetched again.
 const REFETCHES: u32 = 3;
 
-/// Writes what the disk lacks, but for what makes it bootable: that is given back, and a word on the comparing.
-pub(super) fn write_all(
+/// Writes the data that the disk lacks, but for what makes it bootable: that is given back, and a word on the comparing.
+pub(super) fn write_data(
     container: &dyn Container,
     work: &Work<'_>,
 ) -> Result<(Vec<Held>, String), FlashError> {
@@ -36,32 +43,51 @@ pub(super) fn write_all(
         Compare::On | Compare::Off => 0.0,
     };
     let held = hold(container, work)?;
-    let choice = Mutex::new(Choice::new(work.options.compare, work.options.readback, right));
+    let reads_back = work.options.read_back != ReadBack::Nothing;
+    let choice = Mutex::new(Choice::new(work.options.compare, reads_back, right));
     let lanes = container.lanes(work.options.processors);
     let data = Mutex::new(Spans::data(index, work.edges));
-    work.on_lanes(lanes, || {
+    Queue::run(work, lanes, DATA_BYTES, |queue| {
         let mut lane = Lane::new(container, work, &choice)?;
         while let Some(span) = next(&data, work) {
-            lane.data(span)?;
-        }
-        Ok(())
-    })?;
-    let holes = Mutex::new(Spans::holes(index, work.edges));
-    let zeros = (!container.is_pinned())
-        .then(|| vec![0; usize::try_from(index.chunk_bytes()).unwrap_or_default()]);
-    work.on_lanes(work.options.processors, || {
-        let mut buffer = AlignedBuf::new(usize::try_from(DATA_BYTES).unwrap_or_default());
-        while let Some(span) = next(&holes, work) {
-            if let Some(zeros) = &zeros {
-                let wanted = |number| index.chunk(number).map(|chunk| chunk.value);
-                Work::verify_hole(span, index.len() == 1, wanted, zeros)?;
-            }
-            work.hole(span, &mut buffer)?;
+            lane.data(span, queue)?;
         }
         Ok(())
     })?;
     let said = lock(&choice).to_string();
     Ok((held, said))
+}
+
+/// Has the holes read as zeros.
+pub(super) fn write_holes(container: &dyn Container, work: &Work<'_>) -> Result<(), FlashError> {
+    let holes = Mutex::new(Spans::holes(container.index(), work.edges));
+    work.on_lanes(work.options.processors, || {
+        let mut buffer = AlignedBuf::new(usize::try_from(DATA_BYTES).unwrap_or_default());
+        while let Some(span) = next(&holes, work) {
+            work.hole(span, &mut buffer)?;
+        }
+        Ok(())
+    })
+}
+
+/// Proves that what the index calls holes are zeros in the image, where nobody else vouches for the index. This takes nothing but
+/// time of processors, and is meant to run while the disk is what is waited for.
+pub(super) fn verify_holes(container: &dyn Container, work: &Work<'_>) -> Result<(), FlashError> {
+    if container.is_pinned() {
+        return Ok(());
+    }
+    let index = container.index();
+    let next = AtomicU64::new(0);
+    work.on_lanes(work.options.processors, || {
+        while !work.is_over() {
+            let block = next.fetch_add(1, Ordering::Relaxed);
+            if block >= index.hole_blocks() {
+                break;
+            }
+            index.verify_holes(block)?;
+        }
+        Ok(())
+    })
 }
 
 fn next(spans: &Mutex<Spans<'_>>, work: &Work<'_>) -> Option<Span> {
@@ -143,8 +169,6 @@ struct Lane<'a> {
     choice: &'a Mutex<Choice>,
     frames: Box<dyn Frames + 'a>,
     decoder: ChunkDecoder,
-    /// A span of the disk.
-    buffer: AlignedBuf,
     /// Frames as they came.
     fetched: Vec<u8>,
 }
@@ -161,38 +185,46 @@ impl<'a> Lane<'a> {
             choice,
             frames: container.frames()?,
             decoder: ChunkDecoder::new().map_err(FlashError::Decoder)?,
-            buffer: AlignedBuf::new(usize::try_from(DATA_BYTES).unwrap_or_default()),
             fetched: Vec::new(),
         })
     }
 
-    fn data(&mut self, span: Span) -> Result<(), FlashError> {
+    fn data(&mut self, span: Span, queue: &Queue<'_>) -> Result<(), FlashError> {
         let numbers = span.first..span.first + span.chunks;
         let mut chunks: Vec<Chunk> =
             numbers.filter_map(|number| self.index.chunk(number)).collect();
+        let began = Instant::now();
+        let Some(mut buffer) = queue.take() else { return Ok(()) };
+        let waited = began.elapsed();
         if lock(self.choice).next() {
             let began = Instant::now();
             let before = span.raw_bytes;
-            chunks = self.compare(span, chunks);
+            chunks = self.compare(span, chunks, &mut buffer);
             let wrong: u64 = chunks.iter().map(|chunk| u64::from(chunk.raw_bytes)).sum();
             let right = before - wrong;
             Counts::add(&self.work.counts.right, right);
             lock(self.choice).compared(before, right, began.elapsed());
             self.work.meter.advance(right);
         }
+        let began = Instant::now();
+        let (mut parts, mut raw_bytes) = (Vec::new(), 0);
         for run in chunks.chunk_by(|one, next| one.number + 1 == next.number) {
-            let began = Instant::now();
-            let bytes = self.write(span, run)?;
-            lock(self.choice).wrote(bytes, began.elapsed());
-            self.work.meter.advance(bytes);
+            raw_bytes += run.iter().map(|chunk| u64::from(chunk.raw_bytes)).sum::<u64>();
+            parts.push(self.fill(span, run, &mut buffer)?);
+        }
+        queue.put(buffer, parts);
+        if raw_bytes > 0 {
+            // A buffer is waited for only where the disk is what takes the time.
+            lock(self.choice).wrote(raw_bytes, waited + began.elapsed());
+            self.work.meter.advance(raw_bytes);
         }
         Ok(())
     }
 
     /// The chunks that the disk does not hold.
-    fn compare(&mut self, span: Span, mut chunks: Vec<Chunk>) -> Vec<Chunk> {
+    fn compare(&self, span: Span, mut chunks: Vec<Chunk>, buffer: &mut AlignedBuf) -> Vec<Chunk> {
         let size = usize::try_from(self.work.padded(span.raw_bytes)).unwrap_or_default();
-        let Some(room) = self.buffer.get_mut(..size) else { return chunks };
+        let Some(room) = buffer.get_mut(..size) else { return chunks };
         if !self.work.look(room, span.raw_offset) {
             return chunks;
         }
@@ -206,9 +238,16 @@ impl<'a> Lane<'a> {
         chunks
     }
 
-    /// Fetches, verifies and writes chunks that follow each other.
-    fn write(&mut self, span: Span, run: &[Chunk]) -> Result<u64, FlashError> {
-        let (Some(first), Some(last)) = (run.first(), run.last()) else { return Ok(0) };
+    /// Fetches and verifies chunks that follow each other; gives what is to be written.
+    fn fill(
+        &mut self,
+        span: Span,
+        run: &[Chunk],
+        buffer: &mut AlignedBuf,
+    ) -> Result<Part, FlashError> {
+        let (Some(first), Some(last)) = (run.first(), run.last()) else {
+            return Err(FlashError::Incomplete);
+        };
         let end = last.frame_offset + u64::from(last.frame_bytes);
         let size = usize::try_from(end - first.frame_offset).unwrap_or_default();
         self.fetched.resize(size, 0);
@@ -217,18 +256,16 @@ impl<'a> Lane<'a> {
             let at = usize::try_from(chunk.frame_offset - first.frame_offset).unwrap_or(size);
             let frame_bytes = usize::try_from(chunk.frame_bytes).unwrap_or_default();
             let frame = self.fetched.get_mut(at..at + frame_bytes).ok_or(FlashError::Incomplete)?;
-            let room = part_mut(&mut self.buffer, span, chunk).ok_or(FlashError::Incomplete)?;
+            let room = part_mut(buffer, span, chunk).ok_or(FlashError::Incomplete)?;
             decode(&mut self.decoder, &mut *self.frames, self.work, chunk, frame, room)?;
         }
         let from = usize::try_from(first.raw_offset - span.raw_offset).unwrap_or_default();
         let raw_bytes = last.raw_offset + u64::from(last.raw_bytes) - first.raw_offset;
         let raw_end = from + usize::try_from(raw_bytes).unwrap_or_default();
         let padded_end = from + usize::try_from(self.work.padded(raw_bytes)).unwrap_or_default();
-        self.buffer.get_mut(raw_end..padded_end).unwrap_or_default().fill(0);
-        let bytes = self.buffer.get(from..padded_end).ok_or(FlashError::Incomplete)?;
-        self.work.write(bytes, first.raw_offset)?;
-        self.work.mark(first.number, run.len() as u64, State::Written);
-        Ok(raw_bytes)
+        buffer.get_mut(raw_end..padded_end).ok_or(FlashError::Incomplete)?.fill(0);
+        let (raw_offset, first) = (first.raw_offset, first.number);
+        Ok(Part { bytes: from..padded_end, raw_offset, first, chunks: run.len() as u64 })
     }
 }
 

@@ -14,6 +14,7 @@ mod event;
 mod held;
 mod indexed;
 mod prove;
+mod queue;
 mod spans;
 mod streamed;
 mod verify;
@@ -24,6 +25,7 @@ mod tests;
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
+    thread,
     time::Instant,
 };
 
@@ -53,13 +55,25 @@ pub enum Holes {
     Keep,
 }
 
+/// What is read back from the disk after it was written and flushed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ReadBack {
+    /// Nothing: nobody proves that what was written arrived.
+    Nothing,
+    /// All that was written. What the device made zero by a command of its own is looked at in places.
+    #[default]
+    Written,
+    /// All that was written or made zero.
+    All,
+}
+
 /// How to flash.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Whether to look at what the disk holds first.
     pub compare: Compare,
-    /// Read back what was written. Without it the id is of what was written, and nothing proves that it arrived.
-    pub readback: bool,
+    /// What is read back.
+    pub read_back: ReadBack,
     /// What becomes of holes.
     pub holes: Holes,
     /// Processors to use.
@@ -70,10 +84,10 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        let processors = std::thread::available_parallelism().map_or(2, usize::from).clamp(1, 4);
+        let processors = thread::available_parallelism().map_or(2, usize::from).clamp(1, 4);
         Self {
             compare: Compare::Auto,
-            readback: true,
+            read_back: ReadBack::default(),
             holes: Holes::Zero,
             processors,
             expect_id: None,
@@ -86,7 +100,8 @@ impl Default for Options {
 pub struct Record {
     /// The id of the image.
     pub id: ImageId,
-    /// Whether every byte of the image was read from the disk, before or after.
+    /// Whether every byte of the image was read from the disk, before or after; but for what the device made zero by a command of
+    /// its own, which was looked at in places unless all was to be read back.
     pub proved: bool,
     /// Bytes of the raw disk.
     pub raw_bytes: u64,
@@ -131,9 +146,15 @@ pub fn flash(
             let index = container.index();
             let (raw_bytes, chunk_bytes) = (index.raw_bytes(), index.chunk_bytes().into());
             let shape = Shape { raw_bytes, chunk_bytes };
-            let (held, choice) = indexed::write_all(&**container, &work)?;
+            let (held, choice) = indexed::write_data(&**container, &work)?;
             let wanted = |number| index.chunk(number).map(|chunk| chunk.value);
-            settle(&work, shape, &held, &wanted)?;
+            thread::scope(|scope| {
+                let verified = scope.spawn(|| indexed::verify_holes(&**container, &work));
+                indexed::write_holes(&**container, &work)?;
+                settle(&work, shape, &held, &wanted, || {
+                    verified.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                })
+            })?;
             (index.id(), shape, choice)
         }
         Image::Stream(stream) => {
@@ -145,12 +166,12 @@ pub fn flash(
             let wanted = |number| {
                 usize::try_from(number).ok().and_then(|at| came.values.get(at)).copied().flatten()
             };
-            settle(&work, came.shape, &came.held, &wanted)?;
+            settle(&work, came.shape, &came.held, &wanted, || Ok(()))?;
             (id.ok_or(FlashError::Incomplete)?, came.shape, came.choice)
         }
     };
     let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-    let was_read = options.readback || !work.is_blanked();
+    let was_read = options.read_back != ReadBack::Nothing || !work.is_blanked();
     Ok(Record {
         steps: meter.end(),
         id,
@@ -182,23 +203,25 @@ fn check(image: &Image, target: &dyn Target, options: &Options) -> Result<(), Fl
 }
 
 /// Flushes, reads back, and writes what was held back, from the disk's end to its very beginning, each when what was before it is
-/// there and proved. Then the disk is the image. One that was the image all along is not touched.
+/// there and proved, and `ready` says so too. Then the disk is the image. One that was the image all along is not touched.
 fn settle(
     work: &Work<'_>,
     shape: Shape,
     held: &[Held],
     wanted: &(dyn Fn(u64) -> Option<[u8; 32]> + Sync),
+    ready: impl FnOnce() -> Result<(), FlashError>,
 ) -> Result<(), FlashError> {
     if !work.is_blanked() && held.iter().all(|held| held.is_right) && is_clear_behind(work, shape) {
-        return Ok(());
+        return ready();
     }
     work.spoil()?;
     work.meter.step(Step::Flush, 0);
     work.target.flush().map_err(FlashError::Flush)?;
-    if work.options.readback {
+    if work.options.read_back != ReadBack::Nothing {
         work.meter.step(Step::Prove, prove::bytes_to_prove(work, shape));
         prove::prove_all(work, shape, wanted)?;
     }
+    ready()?;
     if work.is_cancelled() {
         return Err(FlashError::Cancelled { blanked: true });
     }

@@ -7,7 +7,7 @@ use super::edges::Edges;
 /// Bytes of data that are read, fetched and written at once. Larger ones are no faster, and each worker holds one.
 pub(super) const DATA_BYTES: u64 = 2 << 20;
 /// The most that is made zero at once, so that progress shows and a cancel is heard.
-const HOLE_BYTES: u64 = 64 << 20;
+pub(super) const HOLE_BYTES: u64 = 64 << 20;
 
 /// Neighbouring chunks of one kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

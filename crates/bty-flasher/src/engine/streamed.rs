@@ -1,9 +1,9 @@
 //! An image that comes once, from its beginning to its end: one thread takes pieces from it, workers compare and write them.
 
 use std::{
-    sync::{Arc, Mutex, mpsc},
+    sync::{Mutex, mpsc},
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bty_image::container::{MAX_CHUNK_BYTES, Proof, chunk_value};
@@ -11,10 +11,11 @@ use bty_sys::AlignedBuf;
 use bty_types::ImageId;
 
 use super::{
-    FlashError,
+    FlashError, ReadBack,
     choice::{Choice, Compare},
     held::{Held, Shape},
-    spans::{DATA_BYTES, Span},
+    queue::{Part, Queue},
+    spans::Span,
     work::{Counts, State, Work, lock},
 };
 use crate::supply::{Payload, Piece, Stream};
@@ -43,10 +44,6 @@ impl Came {
     }
 }
 
-/// Where workers take pieces from. Theirs alone: when the last of them ends, however it ends, the feeder's send fails instead of
-/// waiting for ever.
-type Queue = Arc<Mutex<mpsc::Receiver<Piece>>>;
-
 /// What the workers share.
 struct Shop<'a> {
     work: &'a Work<'a>,
@@ -60,29 +57,26 @@ pub(super) fn write_all(stream: &mut dyn Stream, work: &Work<'_>) -> Result<Came
     let chunk_bytes = u64::from(stream.chunk_bytes());
     let workers = work.options.processors + 1;
     let (to_workers, pieces) = mpsc::sync_channel(workers);
+    let reads_back = work.options.read_back != ReadBack::Nothing;
     let shop = Shop {
         work,
         // Nothing can be looked at beforehand: half is a guess that the first spans correct.
-        choice: Mutex::new(Choice::new(work.options.compare, work.options.readback, 0.5)),
+        choice: Mutex::new(Choice::new(work.options.compare, reads_back, 0.5)),
         values: Mutex::default(),
         held: Mutex::default(),
     };
     let fed = thread::scope(|scope| {
-        let (shop, queue) = (&shop, Arc::new(Mutex::new(pieces)));
-        for _ in 0..workers {
-            let queue = Arc::clone(&queue);
-            scope.spawn(move || {
-                shop.work_until_done(&queue).unwrap_or_else(|problem| shop.work.fail(problem));
-            });
-        }
-        drop(queue);
-        let fed = feed(stream, &to_workers, work);
-        // The workers end when there is nothing more to take.
-        drop(to_workers);
-        fed
+        let feeder = scope.spawn(move || feed(stream, &to_workers, work));
+        let pieces = Mutex::new(pieces);
+        let written = Queue::run(work, workers, MAX_CHUNK_BYTES.into(), |queue| {
+            shop.work_until_done(&pieces, queue)
+        });
+        // Where the workers ended early, the feeder's send fails now instead of waiting for ever.
+        drop(pieces);
+        let fed = feeder.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        // A worker's failure makes the feeder end; so it came first.
+        written.and(fed)
     });
-    // A worker's failure makes the feeder end; so it came first.
-    work.outcome()?;
     let choice = lock(&shop.choice).to_string();
     let shape = Shape { raw_bytes: fed?, chunk_bytes };
     let (values, held) =
@@ -110,29 +104,42 @@ fn feed(
     Ok(raw_bytes)
 }
 
+/// How long a worker waited before a piece.
+#[derive(Debug, Clone, Copy)]
+struct Waits {
+    /// For the piece.
+    source: Duration,
+    /// For a buffer.
+    disk: Duration,
+}
+
 impl Shop<'_> {
-    fn work_until_done(&self, queue: &Queue) -> Result<(), FlashError> {
-        let size = DATA_BYTES.max(MAX_CHUNK_BYTES.into());
-        let mut buffer = AlignedBuf::new(usize::try_from(size).unwrap_or_default());
+    fn work_until_done(
+        &self,
+        pieces: &Mutex<mpsc::Receiver<Piece>>,
+        queue: &Queue<'_>,
+    ) -> Result<(), FlashError> {
         loop {
-            let piece = lock(queue).recv();
-            let Ok(piece) = piece else { return Ok(()) };
-            if self.work.is_over() {
-                return Ok(());
-            }
+            let began = Instant::now();
+            let piece = lock(pieces).recv();
+            let idle = began.elapsed();
+            let (Ok(piece), Some(mut buffer)) = (piece, queue.take()) else { return Ok(()) };
+            let waits = Waits { source: idle, disk: began.elapsed().saturating_sub(idle) };
             let Piece { number, raw_offset, raw_bytes, is_whole_disk, payload } = piece;
-            match payload {
+            let parts = match payload {
                 Payload::Raw(raw) => {
                     self.set(number, &[chunk_value(&raw, raw_offset, is_whole_disk)]);
-                    self.data(number, raw_offset, &raw, &mut buffer)?;
+                    self.data(number, raw_offset, &raw, &mut buffer, waits)?
                 }
                 Payload::Hole(values) => {
                     self.set(number, &values);
                     let chunks = values.len() as u64;
                     let span = Span { first: number, chunks, raw_offset, raw_bytes };
                     self.work.hole(span, &mut buffer)?;
+                    None
                 }
-            }
+            };
+            queue.put(buffer, parts.into_iter().collect());
         }
     }
 
@@ -148,13 +155,15 @@ impl Shop<'_> {
         }
     }
 
+    /// Compares a chunk where that is wanted; gives what is to be written.
     fn data(
         &self,
         number: u64,
         raw_offset: u64,
         raw: &[u8],
         buffer: &mut AlignedBuf,
-    ) -> Result<(), FlashError> {
+        waits: Waits,
+    ) -> Result<Option<Part>, FlashError> {
         let raw_bytes = raw.len() as u64;
         let padded = usize::try_from(self.work.padded(raw_bytes)).unwrap_or_default();
         let room = buffer.get_mut(..padded).ok_or(FlashError::Incomplete)?;
@@ -166,29 +175,28 @@ impl Shop<'_> {
         let began = Instant::now();
         let is_right =
             compares && self.work.look(room, raw_offset) && room.get(..raw.len()) == Some(raw);
+        self.work.meter.advance(raw_bytes);
         if at_edge {
             let mut bytes = AlignedBuf::new(padded);
             bytes.get_mut(..raw.len()).ok_or(FlashError::Incomplete)?.copy_from_slice(raw);
             lock(&self.held).push(Held { number, raw_offset, bytes, is_right });
-        } else {
-            if compares {
-                let right = if is_right { raw_bytes } else { 0 };
-                lock(&self.choice).compared(raw_bytes, right, began.elapsed());
-            }
-            if is_right {
-                Counts::add(&self.work.counts.right, raw_bytes);
-                self.work.mark(number, 1, State::Right);
-            } else {
-                let began = Instant::now();
-                let (start, padding) = room.split_at_mut(raw.len());
-                start.copy_from_slice(raw);
-                padding.fill(0);
-                self.work.write(room, raw_offset)?;
-                self.work.mark(number, 1, State::Written);
-                lock(&self.choice).wrote(raw_bytes, began.elapsed());
-            }
+            return Ok(None);
         }
-        self.work.meter.advance(raw_bytes);
-        Ok(())
+        if compares {
+            let right = if is_right { raw_bytes } else { 0 };
+            lock(&self.choice).compared_after(raw_bytes, right, began.elapsed(), waits.source);
+        }
+        if is_right {
+            Counts::add(&self.work.counts.right, raw_bytes);
+            self.work.mark(number, 1, State::Right);
+            return Ok(None);
+        }
+        let began = Instant::now();
+        let (start, padding) = room.split_at_mut(raw.len());
+        start.copy_from_slice(raw);
+        padding.fill(0);
+        // A buffer is waited for only where the disk is what takes the time.
+        lock(&self.choice).wrote(raw_bytes, waits.disk + began.elapsed());
+        Ok(Some(Part { bytes: 0..padded, raw_offset, first: number, chunks: 1 }))
     }
 }

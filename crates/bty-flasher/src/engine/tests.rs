@@ -33,6 +33,8 @@ struct Fake {
     fault: Option<(usize, Fault)>,
     /// A byte that can't be read before it is written.
     unreadable: Option<usize>,
+    /// A byte that making zeros forgets.
+    forgotten: Option<usize>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -55,6 +57,7 @@ impl Fake {
             changes: AtomicUsize::new(0),
             fault,
             unreadable: None,
+            forgotten: None,
         }
     }
 
@@ -116,7 +119,13 @@ impl Target for Fake {
         };
         self.changes.fetch_add(1, Ordering::Relaxed);
         let start = usize::try_from(offset).unwrap();
-        self.bytes.lock().unwrap()[start..start + usize::try_from(bytes).unwrap()].fill(0);
+        let range = start..start + usize::try_from(bytes).unwrap();
+        let mut content = self.bytes.lock().unwrap();
+        let kept = self.forgotten.filter(|byte| range.contains(byte)).map(|at| (at, content[at]));
+        content[range].fill(0);
+        if let Some((at, byte)) = kept {
+            content[at] = byte;
+        }
         Ok(())
     }
 
@@ -257,12 +266,14 @@ fn a_changed_byte_in_the_container_is_named_and_never_written() {
         bytes[changed] ^= 1;
         std::fs::write(&image.container, bytes).unwrap();
         let disk = Fake::new(4 << 20, 512, None);
+        let before = disk.content();
         let problem = image.flash(&disk, true).unwrap_err();
         assert_eq!(problem.reason(), "IMAGE_CORRUPT");
         let cause = std::error::Error::source(&problem).unwrap().to_string();
         assert!(cause.contains("chunk ") && cause.contains("offset"), "{cause}");
-        let beginning = disk.content()[..512].to_vec();
-        assert!(beginning == if is_first { [0xA5; 512] } else { [0; 512] }, "byte {changed}");
+        let (beginning, was_changed) = (disk.content()[..512].to_vec(), disk.content() != before);
+        assert!(!(is_first && was_changed), "byte {changed}");
+        assert_eq!(beginning, if was_changed { [0; 512] } else { [0xA5; 512] }, "byte {changed}");
         let found = is_zero(&disk.content()[usize::try_from(last.raw_offset).unwrap()..][..512]);
         assert!(is_first || !found);
     }
@@ -340,7 +351,7 @@ impl Target for Stuck {
         let pieces = self.0.pieces.lock().unwrap();
         let pieces = self.0.changed.wait_while(pieces, |pieces| *pieces < 6).unwrap();
         drop(pieces);
-        std::thread::yield_now();
+        thread::yield_now();
         Err(io::Error::other("injected"))
     }
 
@@ -361,7 +372,7 @@ impl Target for Stuck {
 fn all_workers_failing_at_once_do_not_leave_the_supply_waiting() {
     for _ in 0..50 {
         let (tell, told) = mpsc::channel();
-        std::thread::spawn(move || {
+        thread::spawn(move || {
             let given = Arc::new(Given::default());
             let disk = Stuck(Arc::clone(&given), AtomicUsize::new(0));
             let options = Options { processors: 1, ..Options::default() };
@@ -461,6 +472,16 @@ fn holes_are_zeroed_discarded_or_kept() {
             assert_eq!(data(&disk.content()), data(&image.raw));
         }
     }
+}
+
+#[test]
+fn one_byte_that_the_device_did_not_make_zero_is_found_where_all_is_read_back() {
+    let image = Files::new(6001);
+    let disk = Fake { forgotten: Some(150_000), ..Fake::new(8 << 20, 512, None) };
+    let options = Options { read_back: ReadBack::All, ..Options::default() };
+    let outcome = image.flash_as(&disk, true, &options);
+    assert!(matches!(outcome, Err(FlashError::Mismatch { .. })), "{outcome:?}");
+    assert_eq!(disk.content()[..512], [0; 512]);
 }
 
 /// A container that gives wrong bytes for a while.
@@ -581,6 +602,7 @@ proptest! {
         fault in prop_oneof![Just(Fault::Error), Just(Fault::Lie), Just(Fault::Death)],
         before in before(),
         compare in prop_oneof![Just(Compare::Auto), Just(Compare::On), Just(Compare::Off)],
+        read_back in prop_oneof![Just(ReadBack::Written), Just(ReadBack::All)],
         from_container: bool,
         whole_disk: bool,
         sector in prop_oneof![Just(512_u32), Just(4096)],
@@ -589,7 +611,7 @@ proptest! {
         let size = if whole_disk { files.raw.len() } else { files.raw.len() + (2 << 20) };
         let old = disk_before(&files, &before, size, sector);
         let disk = Fake { fault: Some((at, fault)), ..disk_with(&old, size, sector) };
-        let options = Options { processors: 2, compare, ..Options::default() };
+        let options = Options { processors: 2, compare, read_back, ..Options::default() };
         let outcome = files.flash_as(&disk, from_container, &options);
         let content = disk.content();
         match outcome {

@@ -11,6 +11,7 @@ use super::{
     FlashError, Meter, Options, Step,
     edges::Edges,
     event::Event,
+    indexed,
     spans::{DATA_BYTES, Spans},
     work::{Work, lock},
 };
@@ -51,7 +52,7 @@ pub fn verify(
     meter.step(Step::Compare, image.raw_bytes().unwrap_or_default());
     let found = Found::default();
     let raw_bytes = match image {
-        Image::Container(container) => indexed(&**container, &work, &found)?,
+        Image::Container(container) => in_any_order(&**container, &work, &found)?,
         Image::Stream(stream) => streamed(&mut **stream, &work, &found)?,
     };
     meter.end();
@@ -89,8 +90,13 @@ fn read<'b>(
     (has == 0 || work.look(room, offset)).then_some(&*room)
 }
 
-fn indexed(container: &dyn Container, work: &Work<'_>, found: &Found) -> Result<u64, FlashError> {
+fn in_any_order(
+    container: &dyn Container,
+    work: &Work<'_>,
+    found: &Found,
+) -> Result<u64, FlashError> {
     let index = container.index();
+    indexed::verify_holes(container, work)?;
     let edges = Edges::none();
     let spans = Mutex::new(Spans::data(index, edges).chain(Spans::holes(index, edges)));
     work.on_lanes(work.options.processors + 1, || {

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use bty_disk::device::Target;
-use bty_image::{container::chunk_value, is_zero};
+use bty_image::is_zero;
 use bty_sys::AlignedBuf;
 
 use super::{
@@ -108,9 +108,14 @@ impl<'a> Work<'a> {
         self.outcome()
     }
 
+    /// Has nobody begin anything more.
+    pub(super) fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
     /// Ends the work of all for this reason, unless it has ended for another.
     pub(super) fn fail(&self, problem: FlashError) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.stop();
         lock(&self.failed).get_or_insert(problem);
     }
 
@@ -224,25 +229,6 @@ impl<'a> Work<'a> {
             return Ok(());
         }
         self.target.zero(offset, bytes).map_err(failed)
-    }
-
-    /// An error unless every chunk of this hole has the value of zeros.
-    pub(super) fn verify_hole(
-        span: Span,
-        is_whole_disk: bool,
-        wanted: impl Fn(u64) -> Option<[u8; 32]>,
-        zeros: &[u8],
-    ) -> Result<(), FlashError> {
-        let (mut raw_offset, end) = (span.raw_offset, span.raw_offset + span.raw_bytes);
-        for number in span.first..span.first + span.chunks {
-            let size = usize::try_from(end - raw_offset).unwrap_or(usize::MAX).min(zeros.len());
-            let zeros = zeros.get(..size).unwrap_or_default();
-            if wanted(number) != Some(chunk_value(zeros, raw_offset, is_whole_disk)) {
-                return Err(FlashError::NoHole { number, raw_offset });
-            }
-            raw_offset += size as u64;
-        }
-        Ok(())
     }
 
     /// So many bytes and what is missing of a sector.

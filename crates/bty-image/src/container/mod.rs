@@ -68,6 +68,7 @@ mod layout;
 mod raw_disk;
 mod tree;
 mod write;
+mod zeros;
 
 pub use chunk::{ChunkDecoder, ChunkError};
 pub use diff::{ChunkDiff, diff};
@@ -78,3 +79,4 @@ pub(crate) use layout::{Entry, FOOTER_BYTES, seekable_frames};
 pub use raw_disk::RawDisk;
 pub use tree::{Proof, chunk_value};
 pub(crate) use write::Finish;
+pub use zeros::{NotAHole, ZERO_PARTS};
