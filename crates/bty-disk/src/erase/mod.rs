@@ -87,13 +87,16 @@ pub struct Erased {
 }
 
 /// Asks the disk what it offers. A password that bty left on it, because an erase was cut off, is taken off.
-pub fn look(device: &dyn Device, disk: &Disk) -> Result<Offer, EraseError> {
+pub fn look(device: &dyn Device, disk: &Disk, how: How) -> Result<Offer, EraseError> {
     let other = || format!("it is no such disk ({})", kind(disk));
     let nvme = match Protocol::of(disk) {
         Protocol::Nvme => nvme_offer(device)?,
         _ => Err(other()),
     };
     let ata = match Protocol::of(disk) {
+        Protocol::AtaOverUsb if how != How::AtaSecureErase => {
+            Err("it is not asked through a USB adapter, some of which hang, but where this is asked for by its name".into())
+        }
         Protocol::Ata | Protocol::AtaOverUsb => ata::offer(device)
             .and_then(|offer| ata::reopen(device, offer))
             .map_err(|problem| problem.to_string()),
@@ -102,7 +105,10 @@ pub fn look(device: &dyn Device, disk: &Disk) -> Result<Offer, EraseError> {
     let discards = device.takes_discards();
     // The kernel doesn't say which disks do; eMMC is the kind that has them.
     let secure_discards = discards && disk.transport == "mmc";
-    Ok(Offer { rotational: disk.rotational, nvme, ata, discards, secure_discards })
+    // The kernel takes virtual disks for turning ones, where nothing says otherwise.
+    let rotational =
+        disk.rotational && matches!(Protocol::of(disk), Protocol::Ata | Protocol::AtaOverUsb);
+    Ok(Offer { rotational, nvme, ata, discards, secure_discards })
 }
 
 fn kind(disk: &Disk) -> &str {

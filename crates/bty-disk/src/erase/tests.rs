@@ -67,7 +67,7 @@ impl Simulated {
     }
 
     fn erase_unless(&self, how: How, cancelled: &AtomicBool) -> Result<Erased, EraseError> {
-        let offer = look(self, &self.disk())?;
+        let offer = look(self, &self.disk(), how)?;
         erase(self, &choose(how, &offer), &offer, cancelled, &|_| {})
     }
 
@@ -334,7 +334,7 @@ fn a_disk_that_sanitizes_already_is_left_alone() {
 #[test]
 fn a_sanitize_that_is_called_off_goes_on() {
     let (disk, cancelled) = (nvme(2), AtomicBool::new(false));
-    let offer = look(&disk, &disk.disk()).unwrap();
+    let offer = look(&disk, &disk.disk(), How::NvmeSanitize).unwrap();
     let plan = choose(How::NvmeSanitize, &offer);
     let problem = erase(&disk, &plan, &offer, &cancelled, &|said| {
         if matches!(said, Said::Trying(_)) {
