@@ -3,6 +3,7 @@
 mod arm64;
 mod boot_order;
 mod clock;
+mod disk_commands;
 mod faults;
 mod foreign_image;
 mod full_disk;

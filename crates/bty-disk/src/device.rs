@@ -46,6 +46,7 @@ pub trait Target: Sync {
 #[derive(Debug)]
 pub struct BlockDevice {
     file: File,
+    number: u64,
     size_bytes: u64,
     sector_bytes: u32,
     zeroes_cheaply: bool,
@@ -124,8 +125,19 @@ impl BlockDevice {
             open(path, flags, Mode::empty()).map_err(|problem| failed(problem.into()))?.into();
         let size_bytes = file.seek(SeekFrom::End(0)).map_err(failed)?;
         let (sector_bytes, _) = bty_sys::sector_sizes(&file).map_err(failed)?;
-        let zeroes_cheaply = zeroes_cheaply(metadata.rdev());
-        Ok(Self { file, size_bytes, sector_bytes, zeroes_cheaply })
+        let number = metadata.rdev();
+        let zeroes_cheaply = has_queue_limit(number, "write_zeroes_max_bytes");
+        Ok(Self { file, number, size_bytes, sector_bytes, zeroes_cheaply })
+    }
+
+    /// Whether the device has a command that this limit of its queue is of.
+    pub(crate) fn has_queue_limit(&self, limit: &str) -> bool {
+        has_queue_limit(self.number, limit)
+    }
+
+    /// What commands are sent to.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
     }
 
     /// Has the kernel look at the new partitions. A device that knows none (a loop device) keeps its old view, which harms nobody.
@@ -174,13 +186,13 @@ impl Target for BlockDevice {
     }
 }
 
-/// Whether the device has a command for it (`queue/write_zeroes_max_bytes`, kernel doc ABI/stable/sysfs-block). A partition's is its
-/// disk's.
-fn zeroes_cheaply(number: u64) -> bool {
+/// Whether the device has a command for it: one that moves more than no bytes at once (`queue/*_max_bytes`, kernel doc
+/// ABI/stable/sysfs-block). A partition's is its disk's.
+fn has_queue_limit(number: u64, limit: &str) -> bool {
     let (major, minor) = (rustix::fs::major(number), rustix::fs::minor(number));
     let folder = format!("/sys/dev/block/{major}:{minor}");
     ["queue", "../queue"].iter().any(|queue| {
-        let most = std::fs::read_to_string(format!("{folder}/{queue}/write_zeroes_max_bytes"));
+        let most = std::fs::read_to_string(format!("{folder}/{queue}/{limit}"));
         most.is_ok_and(|bytes| bytes.trim().parse::<u64>().is_ok_and(|bytes| bytes > 0))
     })
 }

@@ -114,8 +114,13 @@ impl FlasherService for Service {
             .await
             .map_err(|_| Status::unavailable("the daemon is about to end"))?;
         let (events, stream) = mpsc::channel(16);
-        let job =
-            Job { image: request.image, selector, expect_id, shutdown: self.shutdown.clone() };
+        let job = Job {
+            image: request.image,
+            selector,
+            expect_id,
+            failing_is_ok: request.failing_disk_ok,
+            shutdown: self.shutdown.clone(),
+        };
         // Not the runtime's: a disk may keep a thread waiting for as long as it likes.
         std::thread::spawn(move || {
             let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| job.run(&events)));
@@ -137,6 +142,7 @@ struct Job {
     image: String,
     selector: DiskSelector,
     expect_id: Option<ImageId>,
+    failing_is_ok: bool,
     shutdown: CancellationToken,
 }
 
@@ -154,6 +160,7 @@ impl Job {
             status::from_error(problem.kind(), problem.reason(), &problem)
         };
         let disk = target::choose(&system, &self.selector, needs).map_err(refused)?;
+        target::check_health(&disk, self.failing_is_ok).map_err(refused)?;
         let device = target::open(&system, &disk).map_err(refused)?;
         let cancelled = AtomicBool::new(false);
         let report = |event: Event| {

@@ -1,10 +1,13 @@
 //! From a selector to a device that may be written: discovery, selection, gate, and a last look at what was opened.
 
+use std::time::Duration;
+
 use bty_disk::{
     Disk,
     device::{BlockDevice, OpenError, Target},
     discover::System,
     gate::{GateError, Needs, gate},
+    health::{self, Health},
     select::{SelectError, select},
 };
 use bty_types::{DiskSelector, ErrorKind};
@@ -21,6 +24,16 @@ pub(crate) enum TargetError {
     /// It must not be written.
     #[error("checking the disk")]
     Gate(#[from] GateError),
+    /// It is about to fail.
+    #[error(
+        "{path} is about to fail ({findings}); replace it, or write it all the same (--failing-disk-ok)"
+    )]
+    Failing {
+        /// The device.
+        path: String,
+        /// What it says.
+        findings: String,
+    },
     /// It can't be opened.
     #[error("opening the disk")]
     Open(#[from] OpenError),
@@ -41,7 +54,7 @@ impl TargetError {
             Self::Select(problem) => problem.kind(),
             Self::Gate(problem) => problem.kind(),
             Self::Open(problem) => problem.kind(),
-            Self::Changed { .. } => ErrorKind::Precondition,
+            Self::Failing { .. } | Self::Changed { .. } => ErrorKind::Precondition,
         }
     }
 
@@ -51,6 +64,7 @@ impl TargetError {
             Self::Select(problem) => problem.reason(),
             Self::Gate(problem) => problem.reason(),
             Self::Open(problem) => problem.reason(),
+            Self::Failing { .. } => "DISK_FAILING",
             Self::Changed { .. } => "DISK_CHANGED",
         }
     }
@@ -91,6 +105,24 @@ fn look_up(system: &System, selector: &DiskSelector) -> Result<(Disk, Vec<Disk>)
         }
     };
     Ok((disk, disks))
+}
+
+/// How long a disk may take to say how it is.
+const HEALTH_LIMIT: Duration = Duration::from_secs(20);
+
+/// Passes a disk that doesn't say that it is about to fail, and one that says nothing.
+pub(crate) fn check_health(disk: &Disk, failing_is_ok: bool) -> Result<(), TargetError> {
+    if failing_is_ok {
+        return Ok(());
+    }
+    let health = health::of_all(std::slice::from_ref(disk), HEALTH_LIMIT).pop();
+    match health.filter(Health::is_failing) {
+        None => Ok(()),
+        Some(health) => {
+            let (path, findings) = (disk.path.clone(), health.findings.join("; "));
+            Err(TargetError::Failing { path, findings })
+        }
+    }
 }
 
 /// Opens the chosen disk for us alone, and looks once more whether it is the chosen one.

@@ -1,7 +1,13 @@
 //! Disks, records and failures as messages of the contract.
 
-use bty_api::{registry::v1::FlashRecord, types::v1::Disk as WireDisk};
-use bty_disk::Disk;
+use bty_api::{
+    registry::v1::FlashRecord,
+    types::v1::{Disk as WireDisk, Health as WireHealth, HealthState},
+};
+use bty_disk::{
+    Disk,
+    health::{Health, State},
+};
 
 use crate::engine::Record;
 
@@ -21,6 +27,28 @@ pub(crate) fn disk(disk: &Disk) -> WireDisk {
         removable: disk.removable,
         read_only: disk.read_only,
         in_use: disk.in_use.iter().map(ToString::to_string).collect(),
+        health: None,
+    }
+}
+
+/// A disk's health as a message.
+pub(crate) fn health(health: &Health) -> WireHealth {
+    let state = match health.state {
+        State::Unknown => HealthState::Unspecified,
+        State::Good => HealthState::Good,
+        State::Warning => HealthState::Warning,
+        State::Failing => HealthState::Failing,
+    };
+    WireHealth {
+        state: state.into(),
+        findings: health.findings.clone(),
+        temperature_celsius: health.temperature_celsius,
+        percentage_used: health.percentage_used,
+        power_on_hours: health.power_on_hours,
+        reallocated_sectors: health.reallocated_sectors,
+        pending_sectors: health.pending_sectors,
+        uncorrectable_errors: health.uncorrectable_errors,
+        interface_errors: health.interface_errors,
     }
 }
 

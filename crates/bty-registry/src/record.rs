@@ -43,6 +43,8 @@ pub(crate) struct Intent {
     pub chain: Option<BootChain>,
     /// What becomes of its firmware's boot entries after a flash, where that isn't the registry's default.
     pub boot_entry: Option<BootEntry>,
+    /// Whether its disk is written even where it says that it is about to fail.
+    pub failing_disk_ok: bool,
 }
 
 /// What was seen of a machine.
@@ -388,6 +390,7 @@ impl Machine {
                 generation: 1,
                 chain: None,
                 boot_entry: None,
+                failing_disk_ok: false,
             },
             observed: Observed {
                 first_seen: now,

@@ -29,6 +29,7 @@ pub(crate) fn machine(machine: &Machine, around: &Surroundings, now: SystemTime)
             generation: intent.generation,
             chain: intent.chain.map(types::BootChain::from).unwrap_or_default().into(),
             boot_entry: intent.boot_entry.map(types::BootEntry::from).unwrap_or_default().into(),
+            failing_disk_ok: intent.failing_disk_ok,
         }),
         observed: Some(wire::MachineObserved {
             first_seen: Some(timestamp(observed.first_seen)),

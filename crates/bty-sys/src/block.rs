@@ -18,6 +18,7 @@ mod raw {
     ioctl_read_bad!(blksszget, request_code_none!(0x12, 104), libc::c_int);
     ioctl_read_bad!(blkpbszget, request_code_none!(0x12, 123), libc::c_uint);
     ioctl_write_ptr_bad!(blkdiscard, request_code_none!(0x12, 119), [u64; 2]);
+    ioctl_write_ptr_bad!(blksecdiscard, request_code_none!(0x12, 125), [u64; 2]);
     ioctl_write_ptr_bad!(blkzeroout, request_code_none!(0x12, 127), [u64; 2]);
 }
 
@@ -48,6 +49,14 @@ pub fn discard(device: &File, offset: u64, bytes: u64) -> io::Result<()> {
     let range = [offset, bytes];
     // SAFETY: BLKDISCARD reads two u64, and `range` is two that live through the call.
     unsafe { raw::blkdiscard(device.as_fd().as_raw_fd(), &raw const range) }?;
+    Ok(())
+}
+
+/// The same, and the device is to erase every copy that it has of them (`BLKSECDISCARD`); few can.
+pub fn secure_discard(device: &File, offset: u64, bytes: u64) -> io::Result<()> {
+    let range = [offset, bytes];
+    // SAFETY: BLKSECDISCARD reads two u64, and `range` is two that live through the call.
+    unsafe { raw::blksecdiscard(device.as_fd().as_raw_fd(), &raw const range) }?;
     Ok(())
 }
 

@@ -8,8 +8,12 @@ mod aligned;
 mod block;
 mod ethtool;
 mod listen_fds;
+mod nvme;
+mod scsi;
 
 pub use aligned::{ALIGNMENT, AlignedBuf};
-pub use block::{discard, reread_partitions, sector_sizes, zero_out};
+pub use block::{discard, reread_partitions, sector_sizes, secure_discard, zero_out};
 pub use ethtool::{Offload, turn_off, turn_off_eee};
 pub use listen_fds::listen_fds_with_names;
+pub use nvme::{NvmeCommand, nvme_admin, nvme_namespace};
+pub use scsi::{ScsiAnswer, ScsiData, scsi_command};

@@ -262,6 +262,10 @@ pub(crate) struct Set {
     /// the registry's default.
     #[arg(long, value_parser = optional::<BootEntry>)]
     pub(crate) boot_entry: Option<Optional<BootEntry>>,
+    /// Whether its disk is written even where it says that it is about to
+    /// fail.
+    #[arg(long, value_name = "BOOL")]
+    pub(crate) failing_disk_ok: Option<bool>,
     /// Flash again, or let a held machine go, with nothing else changed.
     #[arg(long)]
     pub(crate) rearm: bool,

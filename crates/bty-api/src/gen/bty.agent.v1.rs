@@ -94,6 +94,9 @@ pub struct FlashPlan {
     /// What to do to the firmware's boot entries afterwards.
     #[prost(enumeration = "super::super::types::v1::BootEntry", tag = "9")]
     pub boot_entry: i32,
+    /// Write even a disk that says that it is about to fail; else such a run fails with DISK_FAILING.
+    #[prost(bool, tag = "20")]
+    pub failing_disk_ok: bool,
 }
 impl ::prost::Name for FlashPlan {
     const NAME: &'static str = "FlashPlan";

@@ -41,6 +41,9 @@ pub struct WriteDiskRequest {
     /// The disk: "serial:S", "wwn:W" or "path:/dev/P".
     #[prost(string, tag = "3")]
     pub disk: ::prost::alloc::string::String,
+    /// Write even a disk that says that it is about to fail (FAILED_PRECONDITION with reason DISK_FAILING else).
+    #[prost(bool, tag = "20")]
+    pub failing_disk_ok: bool,
 }
 impl ::prost::Name for WriteDiskRequest {
     const NAME: &'static str = "WriteDiskRequest";

@@ -3548,6 +3548,9 @@ pub struct MachineIntent {
     /// What becomes of its firmware's boot entries after a flash; unspecified for the registry's default.
     #[prost(enumeration = "super::super::types::v1::BootEntry", tag = "7")]
     pub boot_entry: i32,
+    /// Whether its disk is written even where it says that it is about to fail.
+    #[prost(bool, tag = "20")]
+    pub failing_disk_ok: bool,
 }
 impl ::prost::Name for MachineIntent {
     const NAME: &'static str = "MachineIntent";
@@ -3727,7 +3730,7 @@ pub struct UpdateMachineRequest {
     /// The wish.
     #[prost(message, optional, tag = "2")]
     pub intent: ::core::option::Option<MachineIntent>,
-    /// Which fields of the wish to take: any of "name", "policy", "image", "disk", "chain", "boot_entry".
+    /// Which fields of the wish to take: any of "name", "policy", "image", "disk", "chain", "boot_entry", "failing_disk_ok".
     #[prost(message, optional, tag = "3")]
     pub update_mask: ::core::option::Option<::prost_types::FieldMask>,
     /// Begin a new generation even where nothing else changes: flash again, let a held machine go.

@@ -397,6 +397,9 @@ pub struct Disk {
     /// What uses it now, one sentence each ("/dev/sda1 is mounted on /mnt"); empty where it is free.
     #[prost(string, repeated, tag = "12")]
     pub in_use: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// How it is, as it says itself; absent where it was not asked.
+    #[prost(message, optional, tag = "13")]
+    pub health: ::core::option::Option<Health>,
 }
 impl ::prost::Name for Disk {
     const NAME: &'static str = "Disk";
@@ -406,6 +409,47 @@ impl ::prost::Name for Disk {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "/bty.types.v1.Disk".into()
+    }
+}
+/// A disk's health, as SMART (ATA) or the health log (NVMe) have it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Health {
+    /// Altogether.
+    #[prost(enumeration = "HealthState", tag = "1")]
+    pub state: i32,
+    /// What was found, a few words each; where the state is not known, why. At most 16.
+    #[prost(string, repeated, tag = "2")]
+    pub findings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Degrees Celsius.
+    #[prost(int32, optional, tag = "3")]
+    pub temperature_celsius: ::core::option::Option<i32>,
+    /// How much of its rated life is used, in percent, which may be more than 100.
+    #[prost(uint32, optional, tag = "4")]
+    pub percentage_used: ::core::option::Option<u32>,
+    /// Hours that it was on.
+    #[prost(uint64, optional, tag = "5")]
+    pub power_on_hours: ::core::option::Option<u64>,
+    /// Sectors that went bad and were replaced.
+    #[prost(uint64, optional, tag = "6")]
+    pub reallocated_sectors: ::core::option::Option<u64>,
+    /// Sectors that can't be read, and are replaced when they are written.
+    #[prost(uint64, optional, tag = "7")]
+    pub pending_sectors: ::core::option::Option<u64>,
+    /// Reads that failed for good.
+    #[prost(uint64, optional, tag = "8")]
+    pub uncorrectable_errors: ::core::option::Option<u64>,
+    /// Transfers that came damaged through the cable.
+    #[prost(uint64, optional, tag = "9")]
+    pub interface_errors: ::core::option::Option<u64>,
+}
+impl ::prost::Name for Health {
+    const NAME: &'static str = "Health";
+    const PACKAGE: &'static str = "bty.types.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.types.v1.Health".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.types.v1.Health".into()
     }
 }
 /// A network card.
@@ -521,6 +565,43 @@ impl Firmware {
             "FIRMWARE_UNSPECIFIED" => Some(Self::Unspecified),
             "FIRMWARE_BIOS" => Some(Self::Bios),
             "FIRMWARE_UEFI" => Some(Self::Uefi),
+            _ => None,
+        }
+    }
+}
+/// How a disk is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum HealthState {
+    /// It doesn't say: a virtual disk, one behind a USB adapter.
+    Unspecified = 0,
+    /// Nothing speaks against it.
+    Good = 1,
+    /// It is worn, or has lost sectors, and works.
+    Warning = 2,
+    /// It says that it is about to fail, or no longer keeps what it is given. It isn't written.
+    Failing = 3,
+}
+impl HealthState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "HEALTH_STATE_UNSPECIFIED",
+            Self::Good => "HEALTH_STATE_GOOD",
+            Self::Warning => "HEALTH_STATE_WARNING",
+            Self::Failing => "HEALTH_STATE_FAILING",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "HEALTH_STATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "HEALTH_STATE_GOOD" => Some(Self::Good),
+            "HEALTH_STATE_WARNING" => Some(Self::Warning),
+            "HEALTH_STATE_FAILING" => Some(Self::Failing),
             _ => None,
         }
     }

@@ -1,9 +1,9 @@
 //! What the machine is made of, from `/sys` and `/proc`.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
-use bty_api::types::v1::{Cpu, Dmi, Firmware, Hardware, Nic};
-use bty_disk::discover::System;
+use bty_api::types::v1::{Cpu, Disk as WireDisk, Dmi, Firmware, Hardware, Nic};
+use bty_disk::{discover::System, health};
 
 use crate::wire;
 
@@ -13,6 +13,8 @@ const MAX_NICS: usize = 64;
 const MAX_DISKS: usize = 256;
 /// The most modules.
 const MAX_MODULES: usize = 512;
+/// How long the disks may take to say how they are, all together: the plan waits for it.
+const HEALTH_LIMIT: Duration = Duration::from_secs(5);
 /// The longest name that is believed.
 const MAX_CHARS: usize = 128;
 
@@ -21,8 +23,12 @@ pub(super) fn report(drivers: Option<&Path>) -> Hardware {
     let disks = System::default().disks().unwrap_or_default();
     let firmware =
         if Path::new("/sys/firmware/efi").exists() { Firmware::Uefi } else { Firmware::Bios };
+    let healths = health::of_all(&disks, HEALTH_LIMIT);
+    let shown = disks.iter().zip(&healths).take(MAX_DISKS);
+    let disks = shown
+        .map(|(disk, health)| WireDisk { health: Some(wire::health(health)), ..wire::disk(disk) });
     Hardware {
-        disks: disks.iter().take(MAX_DISKS).map(wire::disk).collect(),
+        disks: disks.collect(),
         nics: nics(),
         cpu: Some(cpu(&text("/proc/cpuinfo"))),
         memory_bytes: memory(&text("/proc/meminfo")),

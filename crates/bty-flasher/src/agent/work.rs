@@ -119,6 +119,7 @@ fn work(
     let system = System::default();
     let refused = |problem: TargetError| Failed::new(problem.reason(), &problem);
     let disk = choose(&system, &selector, needs).map_err(refused)?;
+    target::check_health(&disk, plan.failing_disk_ok).map_err(refused)?;
     // The image is looked at before the disk is touched.
     let container = ContainerHttp::open(url, Some(digest))
         .map_err(|problem| Failed::new(problem.reason(), &problem))?;

@@ -8,6 +8,8 @@
 
 mod capture;
 mod disks;
+mod erase;
+mod health;
 mod show;
 mod verify;
 mod write;
@@ -51,6 +53,21 @@ enum Verb {
     ///
     /// The disk must not be in use. Parts that are all zeros take no room.
     Capture(CaptureArguments),
+    /// Make all that a disk holds go, by the strongest way that it has.
+    ///
+    /// The disk must not be in use. What is cut off half way doesn't boot.
+    Erase(EraseArguments),
+    /// Say whether disks are about to fail, as they say themselves.
+    ///
+    /// Ends with 5 where one is.
+    Health {
+        /// The disk: /dev/sdX, serial:S, wwn:W, or only; all without it, but
+        /// for those on USB.
+        disk: Option<String>,
+        /// How to show it.
+        #[arg(long, value_enum, default_value = "text")]
+        output: Format,
+    },
     /// Run as the agent of a netbooted machine; reads /proc/cmdline.
     Agent {
         /// Wait for this file, which says that drivers are loaded, before the
@@ -75,6 +92,39 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
         rest: Vec<std::ffi::OsString>,
     },
+}
+
+/// What to erase, and how.
+#[derive(Debug, clap::Args)]
+struct EraseArguments {
+    /// The disk: /dev/sdX, serial:S, wwn:W, or only.
+    disk: String,
+    /// The way to do it.
+    #[arg(long, value_enum, default_value = "auto")]
+    how: HowArgument,
+    /// Don't ask.
+    #[arg(long)]
+    yes: bool,
+    /// How to show progress and result; json is one object a line.
+    #[arg(long, value_enum, default_value = "text")]
+    output: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum HowArgument {
+    /// The strongest that the disk has and that doesn't take hours, else the
+    /// next, down to zeroes.
+    Auto,
+    /// NVMe: forget the key, or erase all blocks.
+    NvmeSanitize,
+    /// NVMe: format, with an erase.
+    NvmeFormat,
+    /// ATA: SECURITY ERASE UNIT, enhanced where there is one.
+    AtaSecureErase,
+    /// Tell the disk that nothing on it is needed.
+    Discard,
+    /// Make it zero, and read it back.
+    Zeroes,
 }
 
 /// What to make an image of.
@@ -125,6 +175,9 @@ struct WriteArguments {
     /// What becomes of the disk where the image has nothing but zeros.
     #[arg(long, value_enum, default_value = "zero")]
     holes: HolesArgument,
+    /// Write even a disk that says that it is about to fail.
+    #[arg(long)]
+    failing_disk_ok: bool,
     /// The id that the image must have, as b3sum prints it of the raw disk.
     #[arg(long, value_name = "ID")]
     expect: Option<ImageId>,
@@ -199,6 +252,8 @@ pub(crate) fn main() -> ExitCode {
         Verb::Write(arguments) => write::run(&arguments),
         Verb::Verify(arguments) => verify::run(&arguments),
         Verb::Capture(arguments) => capture::run(&arguments),
+        Verb::Erase(arguments) => erase::run(&arguments),
+        Verb::Health { disk, output } => health::run(disk.as_deref(), output),
         Verb::Agent { drivers } => return crate::agent::main(drivers.as_deref()),
         Verb::Drivers { ready } => crate::drivers::run(&ready).map_err(|problem| {
             Failure::new(ErrorKind::Internal, format!("loading drivers: {problem}"))

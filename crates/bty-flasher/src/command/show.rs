@@ -60,6 +60,15 @@ impl Show {
         }
     }
 
+    /// A line for people.
+    pub(super) fn line(&self, text: &str) {
+        match &self.way {
+            Way::Bar(bar) => bar.println(text),
+            Way::Lines => eprintln!("{text}"),
+            Way::Json => {}
+        }
+    }
+
     pub(super) fn record(&self, record: &Record, disk: &Disk) {
         self.end();
         if matches!(self.way, Way::Json) {

@@ -23,8 +23,9 @@ pub(super) fn run(arguments: &WriteArguments) -> Result<(), Failure> {
     let system = System::default();
     let refused = |problem: target::TargetError| Failure::of(problem.kind(), &problem);
     let disk = target::choose(&system, &selector, needs).map_err(refused)?;
+    target::check_health(&disk, arguments.failing_disk_ok).map_err(refused)?;
     if !arguments.yes {
-        ask(&arguments.image, &disk)?;
+        ask(&disk, &format!("Write {} to it?", arguments.image))?;
     }
     let device = target::open(&system, &disk).map_err(refused)?;
     let show = Show::new(arguments.output);
@@ -70,13 +71,14 @@ pub(super) fn selector(text: &str) -> Result<DiskSelector, Failure> {
     })
 }
 
-fn ask(image: &str, disk: &Disk) -> Result<(), Failure> {
+/// Asks on the terminal whether this is to be done to the disk.
+pub(super) fn ask(disk: &Disk, what: &str) -> Result<(), Failure> {
     let stdin = std::io::stdin();
     if !stdin.is_terminal() {
         let message = format!("there is no terminal to ask on; add --yes to overwrite {disk}");
         return Err(Failure::new(ErrorKind::InvalidInput, message));
     }
-    eprint!("Everything on {disk} will be lost.\nWrite {image} to it? Type yes: ");
+    eprint!("Everything on {disk} will be lost.\n{what} Type yes: ");
     let _ = std::io::stderr().flush();
     let mut answer = String::new();
     let read = stdin.lock().read_line(&mut answer);

@@ -22,6 +22,8 @@ pub enum Step {
     Compare,
     /// Comparing and writing.
     Write,
+    /// Making all that the disk holds go.
+    Erase,
     /// Making writes last.
     Flush,
     /// Reading back.
@@ -38,6 +40,7 @@ impl Step {
             Self::Capture => "capture",
             Self::Compare => "compare",
             Self::Write => "write",
+            Self::Erase => "erase",
             Self::Flush => "flush",
             Self::Prove => "prove",
             Self::FirstChunk => "first-chunk",

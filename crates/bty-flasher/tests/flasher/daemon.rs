@@ -46,6 +46,7 @@ async fn a_docked_disk_is_written_and_a_wrong_one_refused() {
     let disk = LoopDisk::new(8 * MIB, 512);
     let path = image.container().0;
     let request = |disk: &LoopDisk, image_id: String| WriteDiskRequest {
+        failing_disk_ok: false,
         image: text(&path).to_owned(),
         image_id,
         disk: format!("path:{}", disk.node()),
@@ -92,6 +93,7 @@ async fn a_caller_that_goes_away_stops_the_write_and_frees_its_place() {
     file.set_len(8 << 30).unwrap();
     let disk = LoopDisk::sparse(8 << 30);
     let request = |image: &std::path::Path| WriteDiskRequest {
+        failing_disk_ok: false,
         image: text(image).to_owned(),
         image_id: String::new(),
         disk: format!("path:{}", disk.node()),

@@ -7,6 +7,7 @@ mod capture;
 mod cut;
 mod daemon;
 mod disk;
+mod erase;
 mod fetch;
 mod image;
 mod plans;

@@ -166,17 +166,20 @@ fn is_module(name: &str) -> bool {
 
 fn shown(plan: Plan) -> WirePlan {
     match plan {
-        Plan::Flash { run_id, image, image_name, disk, boot_entry } => WirePlan::Flash(FlashPlan {
-            run_id,
-            disk: disk.to_string(),
-            image_id: image.id.to_string(),
-            index_digest: image.index_digest,
-            image_url: format!("/images/{}.img.zst", image.id.hex()),
-            raw_bytes: image.raw_bytes,
-            sector_bytes: image.sector_bytes,
-            image_name: image_name.to_string(),
-            boot_entry: BootEntry::from(boot_entry).into(),
-        }),
+        Plan::Flash { run_id, image, image_name, disk, boot_entry, failing_disk_ok } => {
+            WirePlan::Flash(FlashPlan {
+                run_id,
+                disk: disk.to_string(),
+                image_id: image.id.to_string(),
+                index_digest: image.index_digest,
+                image_url: format!("/images/{}.img.zst", image.id.hex()),
+                raw_bytes: image.raw_bytes,
+                sector_bytes: image.sector_bytes,
+                image_name: image_name.to_string(),
+                boot_entry: BootEntry::from(boot_entry).into(),
+                failing_disk_ok,
+            })
+        }
         Plan::Inventory { run_id } => WirePlan::Inventory(InventoryPlan { run_id }),
         Plan::BootDisk { reason } => WirePlan::BootDisk(BootDiskPlan { reason }),
         Plan::Restart { reason } => WirePlan::Restart(RestartPlan { reason }),

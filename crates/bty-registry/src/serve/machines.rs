@@ -205,9 +205,11 @@ fn update(request: UpdateMachineRequest) -> Result<Update, Problem> {
                 })?;
                 update.boot_entry = Edit::Set(entry.known());
             }
+            "failing_disk_ok" => update.failing_disk_ok = Some(intent.failing_disk_ok),
             other => {
-                let reason =
-                    format!("{other:?} is none of name, policy, image, disk, chain and boot_entry");
+                let reason = format!(
+                    "{other:?} is none of name, policy, image, disk, chain, boot_entry and failing_disk_ok"
+                );
                 return Err(Problem::value("update_mask", reason));
             }
         }

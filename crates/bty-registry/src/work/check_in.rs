@@ -58,6 +58,8 @@ pub(crate) enum Plan {
         disk: DiskSelector,
         /// What to do to the firmware's boot entries afterwards.
         boot_entry: BootEntry,
+        /// Write even a disk that says that it is about to fail.
+        failing_disk_ok: bool,
     },
     /// Nothing more: the hardware is on record.
     Inventory {
@@ -255,6 +257,7 @@ fn work(
         _ => None,
     };
     let boot_entry = machine.intent.boot_entry.unwrap_or_else(|| transaction.rules().boot_entry);
+    let failing_disk_ok = machine.intent.failing_disk_ok;
     let run = match going_on(
         transaction,
         &machine,
@@ -266,7 +269,8 @@ fn work(
     };
     Ok(match assigned {
         Some((image, image_name, disk)) => {
-            Plan::Flash { run_id: run.id, image: Box::new(image), image_name, disk, boot_entry }
+            let (run_id, image) = (run.id, Box::new(image));
+            Plan::Flash { run_id, image, image_name, disk, boot_entry, failing_disk_ok }
         }
         None => Plan::Inventory { run_id: run.id },
     })

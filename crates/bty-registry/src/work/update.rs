@@ -23,6 +23,8 @@ pub(crate) struct Update {
     pub chain: Edit<BootChain>,
     /// What becomes of its firmware's boot entries.
     pub boot_entry: Edit<BootEntry>,
+    /// Whether its disk is written even where it says that it is about to fail.
+    pub failing_disk_ok: Option<bool>,
     /// Begin a new generation even where nothing else changes.
     pub rearm: bool,
     /// Forget what was learned of how it boots.
@@ -128,6 +130,10 @@ fn apply(machine: &mut Machine, update: Update, made: bool) -> Vec<String> {
     if let Some(entry) = update.boot_entry.change(intent.boot_entry.as_ref()) {
         words.push(format!("boot entry {}", told(entry.map(|entry| entry.to_string()))));
         intent.boot_entry = entry;
+    }
+    if let Some(is_ok) = update.failing_disk_ok.filter(|is_ok| *is_ok != intent.failing_disk_ok) {
+        words.push(format!("failing disk {}", if is_ok { "ok" } else { "not ok" }));
+        intent.failing_disk_ok = is_ok;
     }
     let before = words.len();
     if let Some(policy) = update.policy.filter(|policy| *policy != intent.policy) {

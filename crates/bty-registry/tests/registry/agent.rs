@@ -407,3 +407,19 @@ async fn agents_speak_only_for_their_own_run_and_boot() {
         assert_eq!(refusal.code(), Code::InvalidArgument, "{mac} {boot}");
     }
 }
+
+#[tokio::test]
+async fn whether_a_failing_disk_is_written_is_the_operators_wish() {
+    let mut registry = Registry::start("");
+    images::put(&registry, 1, "debian:13").await;
+    for wished in [false, true] {
+        let wish = MachineIntent { failing_disk_ok: wished, ..wish(Policy::FlashAlways) };
+        registry.set(MAC, wish).await.unwrap();
+        assert_eq!(registry.machine(MAC).await.intent.unwrap().failing_disk_ok, wished);
+        let boot = format!("b{}", u8::from(wished));
+        registry.power_on(MAC, &boot).await;
+        let plan = registry.check_in(MAC, &boot).await.unwrap();
+        let Plan::Flash(plan) = plan else { panic!("no flash: {plan:?}") };
+        assert_eq!(plan.failing_disk_ok, wished);
+    }
+}

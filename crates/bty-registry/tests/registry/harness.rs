@@ -206,6 +206,7 @@ impl Registry {
             ("image", !intent.image.is_empty()),
             ("disk", !intent.disk.is_empty()),
             ("boot_entry", intent.boot_entry != 0),
+            ("failing_disk_ok", intent.failing_disk_ok),
         ];
         let paths =
             fields.iter().filter(|(_, given)| *given).map(|(name, _)| (*name).to_owned()).collect();

@@ -9,8 +9,8 @@ use bty_api::{
         UpdateMachineRequest, machine_service_client::MachineServiceClient,
     },
     types::v1::{
-        BootChain as WireChain, BootEntry as WireEntry, BootWay, Disk, Hardware,
-        Policy as WirePolicy,
+        BootChain as WireChain, BootEntry as WireEntry, BootWay, Disk, Hardware, Health,
+        HealthState, Policy as WirePolicy,
     },
 };
 use bty_types::ErrorKind;
@@ -94,9 +94,13 @@ fn request(set: Set) -> Result<UpdateMachineRequest, Failure> {
         paths.push("boot_entry".to_owned());
         intent.boot_entry = entry.0.map(WireEntry::from).unwrap_or_default().into();
     }
+    if let Some(is_ok) = set.failing_disk_ok {
+        paths.push("failing_disk_ok".to_owned());
+        intent.failing_disk_ok = is_ok;
+    }
     if paths.is_empty() && !set.rearm && !set.reset_way {
         return Err(Failure::new(ErrorKind::InvalidInput, "nothing to set")
-            .hint("give any of --image, --disk, --policy, --name, --chain, --boot-entry, --rearm, --reset-way"));
+            .hint("give any of --image, --disk, --policy, --name, --chain, --boot-entry, --failing-disk-ok, --rearm, --reset-way"));
     }
     Ok(UpdateMachineRequest {
         machine: set.machine,
@@ -154,6 +158,7 @@ fn show(machine: &Known) -> String {
         ("address", observed.address.clone()),
         ("boots by", way(observed.way.unwrap_or_default())),
         ("boot entry", boot_entry(intent.boot_entry())),
+        ("failing disk", if intent.failing_disk_ok { "is written".into() } else { String::new() }),
         ("last run", observed.run_id.clone()),
     ]);
     match &observed.hardware {
@@ -197,13 +202,13 @@ fn hardware_facts(hardware: &Hardware) -> String {
         ("cards", nics.collect::<Vec<_>>().join("\n            ")),
     ]);
     let disks = table(
-        ["DISK", "SERIAL", "WWN", "MODEL", "SIZE", "SECTOR", "IN USE"],
+        ["DISK", "SERIAL", "WWN", "MODEL", "SIZE", "SECTOR", "HEALTH", "IN USE"],
         hardware.disks.iter().map(disk),
     );
     format!("{facts}\n{disks}")
 }
 
-fn disk(disk: &Disk) -> [String; 7] {
+fn disk(disk: &Disk) -> [String; 8] {
     [
         disk.path.clone(),
         disk.serial.clone(),
@@ -211,8 +216,20 @@ fn disk(disk: &Disk) -> [String; 7] {
         disk.model.clone(),
         bytes(disk.size_bytes),
         disk.logical_sector_bytes.to_string(),
+        health(disk.health.as_ref()),
         disk.in_use.join("; "),
     ]
+}
+
+/// How a disk is, and what of it is not as it should be.
+fn health(health: Option<&Health>) -> String {
+    match health.map(|health| (health.state(), health.findings.join("; "))) {
+        None | Some((HealthState::Unspecified, _)) => "unknown".to_owned(),
+        Some((state, findings)) => {
+            let state = word(state.as_str_name(), "HEALTH_STATE_");
+            if findings.is_empty() { state } else { format!("{state}: {findings}") }
+        }
+    }
 }
 
 fn explain(explained: &ExplainMachineResponse) -> String {
