@@ -20,10 +20,11 @@ const STEPS: &[M<'static>] = &[
     M::up(include_str!("schema_0003.sql")),
     M::up(include_str!("schema_0004.sql")),
     M::up(include_str!("schema_0005.sql")),
+    M::up(include_str!("schema_0006.sql")),
 ];
 const MIGRATIONS: Migrations<'static> = Migrations::from_slice(STEPS);
 /// How many there are.
-const VERSION: i64 = 5;
+const VERSION: i64 = 6;
 /// How long a connection waits for another's lock. Only a backup tool beside us would hold one for long.
 const BUSY: Duration = Duration::from_secs(5);
 

@@ -45,7 +45,7 @@ pub(super) fn end(
     if let Some(step) = run.steps.last_mut().filter(|step| step.ended_at.is_none()) {
         step.ended_at = Some(now);
     }
-    run.failure = None;
+    (run.failure, run.progress) = (None, None);
     let (kind, message) = match ended {
         Ended::Flashed(record) => {
             let next = record.next_boot.as_ref().map(told_firmware).unwrap_or_default();
