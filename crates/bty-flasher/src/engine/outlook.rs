@@ -128,10 +128,16 @@ impl Outlook {
             _ => None,
         };
         Seen {
-            percent: (is_known || self.said > 0.0).then(|| whole_number(self.said.floor()) as u8),
+            percent: (is_known || self.said > 0.0).then(|| self.whole_percent()),
             bytes_per_second: whole_number(bytes_per_second),
             left_ms: left.map(|seconds| whole_number(seconds * 1000.0)),
         }
+    }
+
+    /// What was said, without what is not whole.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 100")]
+    const fn whole_percent(&self) -> u8 {
+        self.said as u8
     }
 
     /// The work that was done in this step, and all that is to be done from its beginning; 0 where that is not known.
@@ -176,6 +182,118 @@ const fn float(value: u64) -> f64 {
 }
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "as casts saturate")]
-const fn whole_number(value: f64) -> u64 {
-    value as u64
+fn whole_number(value: f64) -> u64 {
+    value.round() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MB: u64 = 1_000_000;
+
+    fn done(bytes: u64, right_bytes: u64, zeroed_bytes: u64) -> Done {
+        Done { bytes, right_bytes, zeroed_bytes }
+    }
+
+    /// Percent and milliseconds left after four looks a second, at this many MB each.
+    fn after(
+        outlook: &mut Outlook,
+        looks: u64,
+        each: u64,
+        right: bool,
+    ) -> (Option<u8>, Option<u64>) {
+        let began = Instant::now();
+        let mut seen = outlook.look(began, Done::default());
+        for look in 1..=looks {
+            let bytes = look * each * MB;
+            let right = if right { bytes } else { 0 };
+            let at = began + Duration::from_millis(250 * look);
+            seen = outlook.look(at, done(bytes, right, 0));
+        }
+        (seen.percent, seen.left_ms)
+    }
+
+    fn blank_disk() -> Outlook {
+        let job = Job { data_bytes: 1000 * MB, hole_bytes: 3000 * MB, readback: true };
+        let mut outlook = Outlook::new(job);
+        outlook.begin(Step::Write, 4000 * MB);
+        outlook
+    }
+
+    #[test]
+    fn holes_are_little_work_and_reading_back_is_some() {
+        let mut outlook = blank_disk();
+        // All the data is written, and that is a quarter of the disk.
+        let (percent, _) = after(&mut outlook, 40, 25, false);
+        assert_eq!(percent, Some(52));
+        let seen = outlook.look(Instant::now(), done(4000 * MB, 0, 3000 * MB));
+        assert_eq!(seen.percent, Some(62));
+        outlook.begin(Step::Flush, 0);
+        assert_eq!(outlook.look(Instant::now(), Done::default()).percent, Some(62));
+        outlook.begin(Step::Prove, 4000 * MB);
+        let half = outlook.look(Instant::now(), done(2000 * MB, 0, 3000 * MB));
+        assert_eq!(half.percent, Some(80));
+        outlook.begin(Step::FirstChunk, 0);
+        assert_eq!(outlook.look(Instant::now(), Done::default()).percent, Some(99));
+        outlook.end();
+        let over = outlook.look(Instant::now(), Done::default());
+        assert_eq!((over.percent, over.left_ms), (Some(100), Some(0)));
+    }
+
+    #[test]
+    fn a_disk_that_is_right_is_half_done_at_its_half() {
+        let job = Job { data_bytes: 1000 * MB, hole_bytes: 0, readback: true };
+        let mut outlook = Outlook::new(job);
+        outlook.begin(Step::Write, 1000 * MB);
+        // 500 MB in five seconds: five seconds are left.
+        assert_eq!(after(&mut outlook, 20, 25, true), (Some(49), Some(5000)));
+    }
+
+    #[test]
+    fn what_is_left_follows_the_pace() {
+        let job = Job { data_bytes: 1000 * MB, hole_bytes: 0, readback: false };
+        let mut outlook = Outlook::new(job);
+        outlook.begin(Step::Write, 1000 * MB);
+        assert_eq!(after(&mut outlook, 10, 20, false), (Some(19), Some(10_000)));
+    }
+
+    #[test]
+    fn of_a_size_that_nobody_knows_only_the_rate_is_said() {
+        let mut outlook = Outlook::new(Job { readback: true, ..Job::default() });
+        outlook.begin(Step::Write, 0);
+        assert_eq!(after(&mut outlook, 20, 25, false), (None, None));
+        let began = Instant::now();
+        outlook.begin(Step::Write, 0);
+        outlook.look(began, Done::default());
+        let seen = outlook.look(began + Duration::from_secs(2), done(50 * MB, 0, 0));
+        assert_eq!(seen.bytes_per_second, 25 * MB);
+    }
+
+    proptest! {
+        #[test]
+        fn the_percentage_only_grows_and_reaches_a_hundred_at_the_end_only(
+            job in (any::<u64>(), any::<u64>(), any::<bool>()),
+            looks in prop::collection::vec((any::<u64>(), any::<u64>(), any::<u64>(), 0_u8..5), 1..60),
+        ) {
+            let (data_bytes, hole_bytes, readback) = job;
+            let mut outlook = Outlook::new(Job { data_bytes, hole_bytes, readback });
+            let steps = [Step::Write, Step::Flush, Step::Prove, Step::FirstChunk];
+            let mut last = 0;
+            let mut now = Instant::now();
+            for (bytes, right, zeroed, step) in looks {
+                if let Some(&step) = steps.get(usize::from(step)) {
+                    outlook.begin(step, bytes);
+                }
+                now += Duration::from_millis(250);
+                let percent = outlook.look(now, done(bytes, right, zeroed)).percent.unwrap_or(last);
+                prop_assert!(percent >= last && percent < 100, "{percent} after {last}");
+                last = percent;
+            }
+        }
+    }
 }

@@ -2,20 +2,17 @@
 
 use std::time::SystemTime;
 
-use bty_api::{convert::timestamp, registry::v1::FlashWork, types::v1::Disk as WireDisk};
+use bty_api::{convert::timestamp, types::v1::Disk as WireDisk};
 use bty_types::receipt::{Asked, Body, Bytes, Disk, Machine, Receipt, Repeated, Step};
 
-use crate::record::{FlashRecord, Run};
+use crate::record::Run;
 
 /// The receipt of this run of a machine of this name; `None` where it did not flash, or where its agent is older than receipts and did
 /// not say what it did.
 pub(crate) fn of(run: &Run, name: Option<String>) -> Option<Receipt> {
-    let FlashRecord {
-        proved_id, fetched_bytes, written_bytes, zeroed_bytes, elapsed_ms, work, ..
-    } = run.record.clone()?;
-    let FlashWork { raw_bytes, compared_bytes, right_bytes, refetched_chunks, .. } =
-        work.clone()?;
-    let FlashWork { retried_requests, compare, verify, holes, choice, steps, .. } = work?;
+    let record = run.record.as_ref()?;
+    let work = record.work.as_ref()?;
+    let steps = work.steps.iter();
     Some(Receipt::new(Body {
         run: Some(run.id.clone()),
         agent_version: run.agent_version.clone(),
@@ -27,26 +24,25 @@ pub(crate) fn of(run: &Run, name: Option<String>) -> Option<Receipt> {
             image_id: run.image_id,
             index_digest: Some(run.index_digest.clone()).filter(|digest| !digest.is_empty()),
             disk: run.disk_selector.clone(),
-            compare,
-            verify,
-            holes,
+            compare: work.compare.clone(),
+            verify: work.verify.clone(),
+            holes: work.holes.clone(),
         },
         disk: run.disk.clone().map(disk).unwrap_or_default(),
-        proved_id: Some(proved_id),
+        proved_id: Some(record.proved_id),
         bytes: Bytes {
-            raw: raw_bytes,
-            compared: compared_bytes,
-            right: right_bytes,
-            fetched: fetched_bytes,
-            written: written_bytes,
-            zeroed: zeroed_bytes,
+            raw: work.raw_bytes,
+            compared: work.compared_bytes,
+            right: work.right_bytes,
+            fetched: record.fetched_bytes,
+            written: record.written_bytes,
+            zeroed: record.zeroed_bytes,
         },
-        repeated: Repeated { chunks: refetched_chunks, requests: retried_requests },
-        choice,
-        elapsed_ms,
+        repeated: Repeated { chunks: work.refetched_chunks, requests: work.retried_requests },
+        choice: work.choice.clone(),
+        elapsed_ms: record.elapsed_ms,
         steps: steps
-            .into_iter()
-            .map(|took| Step::new(took.name, took.elapsed_ms, took.bytes))
+            .map(|took| Step::new(took.name.clone(), took.elapsed_ms, took.bytes))
             .collect(),
     }))
 }
