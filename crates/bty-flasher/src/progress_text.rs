@@ -35,7 +35,7 @@ pub(crate) fn line(event: &Event) -> String {
         None => String::new(),
     };
     text += &pace(event);
-    if event.right_bytes > 0 && matches!(event.step, Step::Write) {
+    if event.right_bytes > 0 && event.percent.is_some() && event.step == Step::Write {
         text += &format!(", {} right", DecimalBytes(event.right_bytes));
     }
     text.trim_end().to_owned()
