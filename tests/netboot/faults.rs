@@ -17,7 +17,7 @@ use bty_tests::{
 /// How long a cable is out, or a daemon away: longer than a client waits before it tries again, shorter than it takes to give up.
 const AWAY: Duration = Duration::from_secs(12);
 /// The agent's words when some of the disk is written, and some is not.
-const HALF_WRITTEN: &str = "write [3-6]0 %";
+const HALF_WRITTEN: &str = "writing +[3-6][0-9] %";
 
 /// Waits for the success of whichever run of the machine is the latest.
 fn wait_until_some_run_proves(appliance: &Appliance, mac: &str, id: &str) -> Result<()> {
@@ -42,7 +42,7 @@ fn every_daemon_may_be_killed_at_every_stage() -> Result<()> {
         let (mut machine, mac) =
             assigned_machine(appliance, "m1", Firmware::Bios, disk, "debian:v1", "flash-once")?;
         machine.power_on()?;
-        for stage in ["live system, kernel", "has the address", HALF_WRITTEN, "prove"] {
+        for stage in ["live system, kernel", "has the address", HALF_WRITTEN, "reading back"] {
             machine.wait_for(stage, STEP)?;
             for daemon in DAEMONS {
                 appliance.kill_and_restart(daemon)?;

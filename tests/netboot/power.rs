@@ -97,13 +97,17 @@ fn is_flashed_after_it_was_killed_at(stages: &[&str]) -> Result<()> {
 // A machine that was told to work three times and never came to its end waits; so no test kills it more than twice after that.
 #[test]
 fn killed_in_its_firmware_and_while_it_writes() -> Result<()> {
-    is_flashed_after_it_was_killed_at(&["iPXE", "starting the live system", "write [3-6]0 %"])
+    is_flashed_after_it_was_killed_at(&[
+        "iPXE",
+        "starting the live system",
+        "writing +[3-6][0-9] %",
+    ])
 }
 
 #[cfg(feature = "full")]
 #[test]
 fn killed_in_the_live_system_and_while_it_proves() -> Result<()> {
-    is_flashed_after_it_was_killed_at(&["Configuring", "live system, kernel", "prove"])
+    is_flashed_after_it_was_killed_at(&["Configuring", "live system, kernel", "reading back"])
 }
 
 #[cfg(feature = "full")]
@@ -118,7 +122,7 @@ fn killed_again_and_again_it_waits_and_says_why() -> Result<()> {
         let (mut machine, mac, _, target) = machine_with_something_on_its_disk(appliance)?;
         for _ in 0..3 {
             machine.power_on()?;
-            machine.wait_for("write [1-9]0 %", STEP)?;
+            machine.wait_for("writing +[1-9][0-9] %", STEP)?;
             machine.kill()?;
             target.ensure_whole_or_blank()?;
         }

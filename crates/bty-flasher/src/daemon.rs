@@ -129,6 +129,7 @@ impl FlasherService for Service {
             });
             let last = outcome.map(|record| WriteDiskResponse {
                 event: Some(write_disk_response::Event::Record(record)),
+                progress: None,
             });
             let _ = events.blocking_send(last);
             drop(place);
@@ -185,7 +186,10 @@ fn step(event: Event) -> WriteDiskResponse {
         total_bytes: event.total_bytes,
         ..RunStep::default()
     };
-    WriteDiskResponse { event: Some(write_disk_response::Event::Step(step)) }
+    WriteDiskResponse {
+        event: Some(write_disk_response::Event::Step(step)),
+        progress: wire::progress(&event),
+    }
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ mod calm;
 mod command;
 mod daemon;
 mod drivers;
+mod progress_text;
 mod target;
 mod wire;
 

@@ -1,7 +1,7 @@
 //! Disks, records and failures as messages of the contract.
 
 use bty_api::{
-    registry::v1::FlashRecord,
+    registry::v1::{FlashRecord, FlashWork, RunProgress, StepWork},
     types::v1::{Disk as WireDisk, Health as WireHealth, HealthState},
 };
 use bty_disk::{
@@ -9,7 +9,7 @@ use bty_disk::{
     health::{Health, State},
 };
 
-use crate::engine::Record;
+use crate::engine::{Event, Record};
 
 /// A disk as a message.
 pub(crate) fn disk(disk: &Disk) -> WireDisk {
@@ -61,5 +61,38 @@ pub(crate) fn record(record: &Record) -> FlashRecord {
         zeroed_bytes: record.zeroed_bytes,
         elapsed_ms: record.elapsed_ms,
         next_boot: None,
+        work: Some(work(record)),
     }
+}
+
+fn work(record: &Record) -> FlashWork {
+    let steps = record.steps.iter().map(|taken| StepWork {
+        name: taken.step.as_str().to_owned(),
+        elapsed_ms: taken.elapsed_ms,
+        bytes: taken.bytes,
+    });
+    FlashWork {
+        raw_bytes: record.raw_bytes,
+        compared_bytes: record.compared_bytes,
+        right_bytes: record.right_bytes,
+        refetched_chunks: record.refetched_chunks,
+        retried_requests: record.retried_requests,
+        compare: record.compare.to_owned(),
+        verify: record.verify.to_owned(),
+        holes: record.holes.to_owned(),
+        choice: record.choice.clone(),
+        steps: steps.collect(),
+    }
+}
+
+/// How far it is, as a message; `None` where nothing is known of it yet.
+pub(crate) fn progress(event: &Event) -> Option<RunProgress> {
+    Some(RunProgress {
+        percent: event.percent?.into(),
+        bytes_per_second: event.bytes_per_second,
+        left_ms: event.left_ms,
+        right_bytes: event.right_bytes,
+        written_bytes: event.written_bytes,
+        zeroed_bytes: event.zeroed_bytes,
+    })
 }

@@ -10,7 +10,8 @@ use bty_api::{
     registry::v1::{
         boot_service_server::BootServiceServer, event_service_server::EventServiceServer,
         image_service_server::ImageServiceServer, machine_service_server::MachineServiceServer,
-        run_service_server::RunServiceServer, token_service_server::TokenServiceServer,
+        receipt_service_server::ReceiptServiceServer, run_service_server::RunServiceServer,
+        token_service_server::TokenServiceServer,
     },
     types::v1::Action,
 };
@@ -25,7 +26,8 @@ use crate::{
     images::{Fetcher, Folder, Importer, VERIFICATIONS_WAITING, WAITING},
     metrics::Metrics,
     problem::Problem,
-    serve::{Agents, Boots, Events, Images, Machines, Runs, Shared, TokenKeeper},
+    receipt::Key,
+    serve::{Agents, Boots, Events, Images, Machines, Receipts, Runs, Shared, TokenKeeper},
     settings::Settings,
     store::{Store, StoreError},
     work::sweep,
@@ -34,6 +36,8 @@ use crate::{
 /// How often runs are looked at whose agents are silent: a part of the time that they may be, and at most this.
 const SWEEP_EVERY: Duration = Duration::from_secs(4);
 const SWEEPS_BEFORE_LOST: u32 = 8;
+/// The file of the key that receipts are signed with, in the state folder.
+const RECEIPT_KEY: &str = "receipt.key";
 /// How often old events are removed.
 const PRUNE_EVERY: Duration = Duration::from_hours(1);
 /// How often what is counted from the database is counted again.
@@ -69,6 +73,7 @@ impl Daemon for Registry {
         let shared =
             Shared { store: store.clone(), access: Arc::clone(&access), tokens, metrics, shutdown };
 
+        let key = Arc::new(Key::load_or_make(&context.paths.state.join(RECEIPT_KEY))?);
         let importer = importer(&settings, &context, &shared).await?;
         let images = || Images {
             shared: shared.clone(),
@@ -76,9 +81,9 @@ impl Daemon for Registry {
             context: context.clone(),
         };
         let gatekeeper: Arc<dyn Gatekeeper> = access;
-        context.open_unix_door(routes(&shared, images()), Arc::clone(&gatekeeper)).await?;
+        context.open_unix_door(routes(&shared, &key, images()), Arc::clone(&gatekeeper)).await?;
         if let Some(address) = settings.tcp_address()? {
-            context.open_tcp_door(address, routes(&shared, images()), gatekeeper).await?;
+            context.open_tcp_door(address, routes(&shared, &key, images()), gatekeeper).await?;
         }
         let writes = context.heartbeat("store");
         context.spawn("sweep", pass_time(shared.clone(), Arc::clone(&settings), writes));
@@ -101,14 +106,17 @@ fn refused(problem: StoreError) -> RunError {
     }
 }
 
-fn routes(shared: &Shared, images: Images) -> Routes {
+fn routes(shared: &Shared, key: &Arc<Key>, images: Images) -> Routes {
+    let agents = Agents { shared: shared.clone(), key: Arc::clone(key) };
+    let receipts = Receipts { shared: shared.clone(), key: Arc::clone(key) };
     Routes::new(MachineServiceServer::new(Machines(shared.clone())))
         .add_service(RunServiceServer::new(Runs(shared.clone())))
         .add_service(EventServiceServer::new(Events(shared.clone())))
         .add_service(TokenServiceServer::new(TokenKeeper(shared.clone())))
         .add_service(BootServiceServer::new(Boots(shared.clone())))
         .add_service(ImageServiceServer::new(images))
-        .add_service(AgentServiceServer::new(Agents(shared.clone())))
+        .add_service(AgentServiceServer::new(agents))
+        .add_service(ReceiptServiceServer::new(receipts))
 }
 
 /// Sweeps and prunes until the daemon ends, and then closes the database.

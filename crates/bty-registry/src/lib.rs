@@ -1,7 +1,7 @@
 //! The system of record: machines, images, runs, events, and what a machine does next.
 //!
 //! [`store`] is the database and the only module that speaks SQL; [`decide`] is pure and says what a machine does next;
-//! [`work`] changes records, in transactions of the store and by decisions; [`images`] is the image store;
+//! [`work`] changes records, in transactions of the store and by decisions; [`images`] is the image store; [`receipt`] signs what a flash came to;
 //! [`serve`] is the contract's services; [`access`] says who may call them. Nothing else in bty opens the database or writes the image store.
 
 mod access;
@@ -11,6 +11,7 @@ mod decide;
 mod images;
 mod metrics;
 mod problem;
+mod receipt;
 mod record;
 mod rules;
 mod serve;

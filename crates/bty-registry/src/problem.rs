@@ -35,6 +35,11 @@ pub(crate) enum Problem {
     /// No such run.
     #[error("the run {0:?} is not on record")]
     NoRun(String),
+    /// The run has no receipt.
+    #[error(
+        "the run {0} has no receipt: only one that flashed a disk and proved it has, by an agent that is no older than receipts"
+    )]
+    NoReceipt(String),
     /// Several runs' ids begin so.
     #[error("several runs begin with {0:?}: give more digits")]
     ManyRuns(String),
@@ -87,9 +92,11 @@ impl Problem {
             Self::Field { .. } | Self::Value { .. } | Self::Missing(_) | Self::ManyRuns(_) => {
                 ErrorKind::InvalidInput
             }
-            Self::NoMachine(_) | Self::NoRun(_) | Self::NoImage(_) | Self::NoToken(_) => {
-                ErrorKind::NotFound
-            }
+            Self::NoMachine(_)
+            | Self::NoRun(_)
+            | Self::NoReceipt(_)
+            | Self::NoImage(_)
+            | Self::NoToken(_) => ErrorKind::NotFound,
             Self::TokenExists(_) | Self::NameTaken { .. } | Self::GenerationMoved { .. } => {
                 ErrorKind::Conflict
             }
@@ -108,6 +115,7 @@ impl Problem {
             Self::Missing(_) => "MISSING_FIELD",
             Self::NoMachine(_) => "MACHINE_UNKNOWN",
             Self::NoRun(_) => "RUN_UNKNOWN",
+            Self::NoReceipt(_) => "NO_RECEIPT",
             Self::ManyRuns(_) => "RUN_AMBIGUOUS",
             Self::NoImage(_) => "IMAGE_UNKNOWN",
             Self::NoToken(_) => "TOKEN_UNKNOWN",

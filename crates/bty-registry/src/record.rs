@@ -6,7 +6,7 @@
 use std::time::SystemTime;
 
 use bty_api::{
-    registry::v1::{ImageContents, NextBoot, Partition, Role},
+    registry::v1::{FlashWork, ImageContents, NextBoot, Partition, Role, RunProgress},
     types::v1::{Action, BootPath, Disk, Hardware, Platform, Stage},
 };
 use bty_types::{
@@ -177,6 +177,8 @@ pub(crate) struct Run {
     pub state: RunState,
     /// The image that is written.
     pub image_id: Option<ImageId>,
+    /// The digest of its chunk index, `blake3:HEX`; empty for an inventory.
+    pub index_digest: String,
     /// The image as the wish named it; empty for an inventory.
     pub image: String,
     /// The disk as the wish named it; empty for an inventory.
@@ -191,8 +193,12 @@ pub(crate) struct Run {
     pub heard_at: SystemTime,
     /// How often its agent has checked in.
     pub check_ins: u32,
+    /// The version of its agent.
+    pub agent_version: String,
     /// How far it is, in percent.
     pub percent: u32,
+    /// How far it is, as its agent says.
+    pub progress: Option<RunProgress>,
     /// The steps so far, in order.
     pub steps: Vec<Step>,
     /// Why it failed.
@@ -246,6 +252,8 @@ pub(crate) struct FlashRecord {
     pub elapsed_ms: u64,
     /// How the firmware was told to boot the disk; none where it was not to be told.
     pub next_boot: Option<NextBoot>,
+    /// What was asked, and what it took; none of an agent that is older than that.
+    pub work: Option<FlashWork>,
 }
 
 /// An image in the store.

@@ -137,8 +137,12 @@ pub(crate) fn run(run: &Run, with_logs: bool) -> wire::Run {
             zeroed_bytes: record.zeroed_bytes,
             elapsed_ms: record.elapsed_ms,
             next_boot: record.next_boot.clone(),
+            work: record.work.clone(),
         }),
         revision: run.revision,
+        progress: run.progress,
+        index_digest: run.index_digest.clone(),
+        agent_version: run.agent_version.clone(),
     }
 }
 

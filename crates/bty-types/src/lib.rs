@@ -14,6 +14,7 @@ mod image_name;
 mod mac;
 mod parse_error;
 mod policy;
+pub mod receipt;
 
 pub use boot_chain::BootChain;
 pub use boot_entry::BootEntry;

@@ -77,6 +77,9 @@ pub(crate) enum Verb {
     /// What was done to machines.
     #[command(subcommand)]
     Run(Run),
+    /// Receipts of flashes, signed by the appliance.
+    #[command(subcommand)]
+    Receipt(Receipt),
     /// What happened.
     #[command(subcommand)]
     Event(Event),
@@ -307,6 +310,43 @@ pub(crate) enum Run {
         /// The run's id; all runs without one.
         run: Option<String>,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Receipt {
+    /// Show the receipt of a run.
+    Show {
+        /// The run's id, or the beginning of it.
+        run: String,
+    },
+    /// Save the receipt of a run and its signature, as RUN.receipt.json and
+    /// RUN.receipt.json.minisig.
+    Save {
+        /// The run's id, or the beginning of it.
+        run: String,
+        /// The folder.
+        #[arg(default_value = ".")]
+        folder: PathBuf,
+    },
+    /// Print the public key of the appliance's receipts, as a file of
+    /// minisign's.
+    Key,
+    /// Check a receipt without an appliance, and show what it says (exit code
+    /// 8 where it is not signed by this key as it is).
+    Verify(VerifyReceipt),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyReceipt {
+    /// The receipt.
+    pub(crate) file: PathBuf,
+    /// The appliance's public key: the file that receipt key prints, or the
+    /// key itself, which is the second line of that.
+    #[arg(long, value_name = "FILE|KEY")]
+    pub(crate) key: String,
+    /// The signature [default: the receipt's name and .minisig].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) signature: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use arguments::{Arguments, Verb};
+use arguments::{Arguments, Receipt, Verb};
 use connection::Connection;
 use failure::Failure;
 use output::Output;
@@ -49,11 +49,15 @@ pub fn main() -> ExitCode {
 
 async fn run(arguments: Arguments) -> Result<(), Failure> {
     let output = Output::new(arguments.output);
+    if let Verb::Receipt(Receipt::Verify(what)) = &arguments.verb {
+        return verb::receipt::verify(what, output);
+    }
     let connection = Connection::new(&arguments.connect)?;
     match arguments.verb {
         Verb::Image(image) => verb::image::run(image, &connection, output).await,
         Verb::Machine(machine) => verb::machine::run(machine, &connection, output).await,
         Verb::Run(run) => verb::run::run(run, &connection, output).await,
+        Verb::Receipt(receipt) => verb::receipt::run(receipt, &connection, output).await,
         Verb::Event(event) => verb::event::run(event, &connection, output).await,
         Verb::Dhcp(dhcp) => verb::dhcp::run(dhcp, &connection, output).await,
         Verb::Token(token) => verb::token::run(token, &connection, output).await,

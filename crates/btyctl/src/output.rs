@@ -41,6 +41,18 @@ impl Output {
         }
     }
 
+    /// Shows a result that is JSON already, or what `people` makes of it.
+    pub(crate) fn show_text(
+        self,
+        json: &str,
+        people: impl FnOnce() -> String,
+    ) -> Result<(), Failure> {
+        match self.format {
+            Format::Table => line(plain(&people()).trim_end()),
+            Format::Json => exact(json),
+        }
+    }
+
     /// Shows one of many results that keep coming: an object a line as JSON.
     pub(crate) fn show_next<M: Message + Name>(
         self,
@@ -54,6 +66,12 @@ impl Output {
     }
 }
 
+/// Shows text as it is, for whoever keeps it in a file.
+pub(crate) fn exact(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    written(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+}
+
 /// Text without what a terminal obeys: machines and their disks say what they like of themselves.
 pub(crate) fn plain(text: &str) -> String {
     let is_obeyed = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
@@ -62,7 +80,11 @@ pub(crate) fn plain(text: &str) -> String {
 
 fn line(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
-    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+    written(writeln!(out, "{text}").and_then(|()| out.flush()))
+}
+
+fn written(outcome: std::io::Result<()>) -> Result<(), Failure> {
+    match outcome {
         // Whoever read us has had enough.
         Err(problem) if problem.kind() == std::io::ErrorKind::BrokenPipe => {
             Err(Failure::interrupted())

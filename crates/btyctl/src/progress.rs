@@ -73,6 +73,31 @@ impl Progress {
         }
     }
 
+    /// So many percent of the whole are done.
+    pub(crate) fn percent(&mut self, what: &str, percent: u32, pace: &str) {
+        let (what, pace) = (plain(what), plain(pace));
+        match self {
+            Self::Silent => {}
+            Self::Bar(bar) => {
+                let template = "{msg:12} [{bar:24}] {pos:>3} %{prefix}";
+                if let Ok(style) = ProgressStyle::with_template(template) {
+                    bar.set_style(style.progress_chars("=> "));
+                }
+                bar.set_length(100);
+                bar.set_position(percent.min(100).into());
+                bar.set_message(what);
+                bar.set_prefix(pace);
+            }
+            Self::Lines { last } => {
+                if last.is_some_and(|last| last.elapsed() < LINE_EVERY) {
+                    return;
+                }
+                *last = Some(Instant::now());
+                eprintln!("{what}: {percent} %{pace}");
+            }
+        }
+    }
+
     /// Nothing more comes.
     pub(crate) fn end(self) {
         if let Self::Bar(bar) = self {

@@ -197,6 +197,9 @@ pub struct ReportProgressRequest {
     /// The disk that is written, once the gate has passed.
     #[prost(message, optional, tag = "5")]
     pub disk: ::core::option::Option<super::super::types::v1::Disk>,
+    /// How far the whole run is; absent where nothing is known of it yet.
+    #[prost(message, optional, tag = "6")]
+    pub progress: ::core::option::Option<super::super::registry::v1::RunProgress>,
 }
 impl ::prost::Name for ReportProgressRequest {
     const NAME: &'static str = "ReportProgressRequest";
@@ -222,7 +225,7 @@ impl ::prost::Name for ReportProgressResponse {
     }
 }
 /// Request of Finish.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct FinishRequest {
     /// The run.
     #[prost(string, tag = "1")]
@@ -234,7 +237,7 @@ pub struct FinishRequest {
 /// Nested message and enum types in `FinishRequest`.
 pub mod finish_request {
     /// How it ended.
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Outcome {
         /// The image is on the disk, proved.
         #[prost(message, tag = "2")]

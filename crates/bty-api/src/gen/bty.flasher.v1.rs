@@ -56,8 +56,11 @@ impl ::prost::Name for WriteDiskRequest {
     }
 }
 /// Response of WriteDisk.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WriteDiskResponse {
+    /// With a step: how far the whole write is.
+    #[prost(message, optional, tag = "3")]
+    pub progress: ::core::option::Option<super::super::registry::v1::RunProgress>,
     /// What there is to say.
     #[prost(oneof = "write_disk_response::Event", tags = "1, 2")]
     pub event: ::core::option::Option<write_disk_response::Event>,
@@ -65,7 +68,7 @@ pub struct WriteDiskResponse {
 /// Nested message and enum types in `WriteDiskResponse`.
 pub mod write_disk_response {
     /// What there is to say.
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Event {
         /// Where it is, a few times a second.
         #[prost(message, tag = "1")]

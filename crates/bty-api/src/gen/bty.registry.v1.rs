@@ -47,6 +47,15 @@ pub struct Run {
     /// Changes whenever anything above does.
     #[prost(uint64, tag = "15")]
     pub revision: u64,
+    /// How far it is; absent before its agent has said so, and at its end.
+    #[prost(message, optional, tag = "16")]
+    pub progress: ::core::option::Option<RunProgress>,
+    /// The digest of the image's chunk index that the plan named.
+    #[prost(string, tag = "17")]
+    pub index_digest: ::prost::alloc::string::String,
+    /// The version of the agent that carries it out.
+    #[prost(string, tag = "18")]
+    pub agent_version: ::prost::alloc::string::String,
 }
 impl ::prost::Name for Run {
     const NAME: &'static str = "Run";
@@ -58,10 +67,42 @@ impl ::prost::Name for Run {
         "/bty.registry.v1.Run".into()
     }
 }
+/// How far a run is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RunProgress {
+    /// Percent of the work of the whole run, 0 to 100. What is right already, or zeros, is less work than what has to be fetched and written.
+    #[prost(uint32, tag = "1")]
+    pub percent: u32,
+    /// Bytes of the image that were done a second, lately; 0 where that is not known yet.
+    #[prost(uint64, tag = "2")]
+    pub bytes_per_second: u64,
+    /// How long the rest will take, in milliseconds; absent where that is not known yet.
+    #[prost(uint64, optional, tag = "3")]
+    pub left_ms: ::core::option::Option<u64>,
+    /// Bytes of the image that the disk held already.
+    #[prost(uint64, tag = "4")]
+    pub right_bytes: u64,
+    /// Bytes written to the disk.
+    #[prost(uint64, tag = "5")]
+    pub written_bytes: u64,
+    /// Bytes made zero by the device.
+    #[prost(uint64, tag = "6")]
+    pub zeroed_bytes: u64,
+}
+impl ::prost::Name for RunProgress {
+    const NAME: &'static str = "RunProgress";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.RunProgress".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.RunProgress".into()
+    }
+}
 /// One step of a run.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RunStep {
-    /// Its name: "gate", "blank", "write", "flush", "first-chunk", "prove", "inventory".
+    /// Its name: "gate", "write", "flush", "prove", "first-chunk", "inventory".
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
     /// When it began.
@@ -114,7 +155,7 @@ impl ::prost::Name for RunFailure {
     }
 }
 /// What a good flash came to.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct FlashRecord {
     /// "blake3:HEX" of what was read back from the disk; equal to the image's id.
     #[prost(string, tag = "1")]
@@ -134,6 +175,9 @@ pub struct FlashRecord {
     /// How the firmware was told to boot the disk; absent where it was not to be told, or is no UEFI.
     #[prost(message, optional, tag = "6")]
     pub next_boot: ::core::option::Option<NextBoot>,
+    /// What was asked, and what it took; absent of an agent that is older than this field.
+    #[prost(message, optional, tag = "7")]
+    pub work: ::core::option::Option<FlashWork>,
 }
 impl ::prost::Name for FlashRecord {
     const NAME: &'static str = "FlashRecord";
@@ -143,6 +187,73 @@ impl ::prost::Name for FlashRecord {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "/bty.registry.v1.FlashRecord".into()
+    }
+}
+/// What a flash was asked to do, and what it took.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct FlashWork {
+    /// Bytes of the raw disk.
+    #[prost(uint64, tag = "1")]
+    pub raw_bytes: u64,
+    /// Bytes read from the disk to compare them.
+    #[prost(uint64, tag = "2")]
+    pub compared_bytes: u64,
+    /// Bytes of the image that the disk held already.
+    #[prost(uint64, tag = "3")]
+    pub right_bytes: u64,
+    /// Chunks that came wrong, and were fetched again.
+    #[prost(uint64, tag = "4")]
+    pub refetched_chunks: u64,
+    /// Requests to the source that failed, and were made again.
+    #[prost(uint64, tag = "5")]
+    pub retried_requests: u64,
+    /// Whether to compare, as asked: "auto", "on" or "off".
+    #[prost(string, tag = "6")]
+    pub compare: ::prost::alloc::string::String,
+    /// How to verify, as asked: "stream", "readback" or "full".
+    #[prost(string, tag = "7")]
+    pub verify: ::prost::alloc::string::String,
+    /// What becomes of holes, as asked: "zero", "discard" or "keep".
+    #[prost(string, tag = "8")]
+    pub holes: ::prost::alloc::string::String,
+    /// Whether the disk was compared, and why, in words.
+    #[prost(string, tag = "9")]
+    pub choice: ::prost::alloc::string::String,
+    /// What each step took, in order, as the agent measured it.
+    #[prost(message, repeated, tag = "10")]
+    pub steps: ::prost::alloc::vec::Vec<StepWork>,
+}
+impl ::prost::Name for FlashWork {
+    const NAME: &'static str = "FlashWork";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.FlashWork".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.FlashWork".into()
+    }
+}
+/// What a step of a flash took.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StepWork {
+    /// Its name; see RunStep.name.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Wall time in milliseconds.
+    #[prost(uint64, tag = "2")]
+    pub elapsed_ms: u64,
+    /// Bytes done in it; 0 where it isn't counted in bytes.
+    #[prost(uint64, tag = "3")]
+    pub bytes: u64,
+}
+impl ::prost::Name for StepWork {
+    const NAME: &'static str = "StepWork";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.StepWork".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.StepWork".into()
     }
 }
 /// What the agent did so that the firmware boots the disk next, without asking the network.
@@ -4469,6 +4580,402 @@ pub mod machine_service_server {
     /// Generated gRPC service name
     pub const SERVICE_NAME: &str = "bty.registry.v1.MachineService";
     impl<T> tonic::server::NamedService for MachineServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
+/// Request of GetReceipt.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetReceiptRequest {
+    /// The run's id, or a beginning of it that no other run shares.
+    #[prost(string, tag = "1")]
+    pub run_id: ::prost::alloc::string::String,
+}
+impl ::prost::Name for GetReceiptRequest {
+    const NAME: &'static str = "GetReceiptRequest";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.GetReceiptRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.GetReceiptRequest".into()
+    }
+}
+/// Response of GetReceipt.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetReceiptResponse {
+    /// The run's id.
+    #[prost(string, tag = "1")]
+    pub run_id: ::prost::alloc::string::String,
+    /// The receipt, a JSON document: these very bytes are what is signed.
+    #[prost(string, tag = "2")]
+    pub document: ::prost::alloc::string::String,
+    /// The signature, as a file of minisign's.
+    #[prost(string, tag = "3")]
+    pub signature: ::prost::alloc::string::String,
+}
+impl ::prost::Name for GetReceiptResponse {
+    const NAME: &'static str = "GetReceiptResponse";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.GetReceiptResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.GetReceiptResponse".into()
+    }
+}
+/// Request of GetReceiptKey.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetReceiptKeyRequest {}
+impl ::prost::Name for GetReceiptKeyRequest {
+    const NAME: &'static str = "GetReceiptKeyRequest";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.GetReceiptKeyRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.GetReceiptKeyRequest".into()
+    }
+}
+/// Response of GetReceiptKey.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetReceiptKeyResponse {
+    /// The public key, as a file of minisign's.
+    #[prost(string, tag = "1")]
+    pub public_key: ::prost::alloc::string::String,
+}
+impl ::prost::Name for GetReceiptKeyResponse {
+    const NAME: &'static str = "GetReceiptKeyResponse";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.GetReceiptKeyResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.GetReceiptKeyResponse".into()
+    }
+}
+/// Generated client implementations.
+pub mod receipt_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value
+    )]
+    use tonic::codegen::http::Uri;
+    use tonic::codegen::*;
+    /// Receipts of flashes. docs/format/receipt.md says what is in one.
+    #[derive(Debug, Clone)]
+    pub struct ReceiptServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl<T> ReceiptServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> ReceiptServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                    http::Request<tonic::body::Body>,
+                    Response = http::Response<
+                        <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                    >,
+                >,
+            <T as tonic::codegen::Service<http::Request<tonic::body::Body>>>::Error:
+                Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            ReceiptServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// The receipt of a run that flashed a disk and proved it.
+        pub async fn get_receipt(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetReceiptRequest>,
+        ) -> std::result::Result<tonic::Response<super::GetReceiptResponse>, tonic::Status>
+        {
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path =
+                http::uri::PathAndQuery::from_static("/bty.registry.v1.ReceiptService/GetReceipt");
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("bty.registry.v1.ReceiptService", "GetReceipt"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// The key that this appliance's receipts are checked with.
+        pub async fn get_receipt_key(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetReceiptKeyRequest>,
+        ) -> std::result::Result<tonic::Response<super::GetReceiptKeyResponse>, tonic::Status>
+        {
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/bty.registry.v1.ReceiptService/GetReceiptKey",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("bty.registry.v1.ReceiptService", "GetReceiptKey"));
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod receipt_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with ReceiptServiceServer.
+    #[async_trait]
+    pub trait ReceiptService: std::marker::Send + std::marker::Sync + 'static {
+        /// The receipt of a run that flashed a disk and proved it.
+        async fn get_receipt(
+            &self,
+            request: tonic::Request<super::GetReceiptRequest>,
+        ) -> std::result::Result<tonic::Response<super::GetReceiptResponse>, tonic::Status>;
+        /// The key that this appliance's receipts are checked with.
+        async fn get_receipt_key(
+            &self,
+            request: tonic::Request<super::GetReceiptKeyRequest>,
+        ) -> std::result::Result<tonic::Response<super::GetReceiptKeyResponse>, tonic::Status>;
+    }
+    /// Receipts of flashes. docs/format/receipt.md says what is in one.
+    #[derive(Debug)]
+    pub struct ReceiptServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> ReceiptServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(inner: T, interceptor: F) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for ReceiptServiceServer<T>
+    where
+        T: ReceiptService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/bty.registry.v1.ReceiptService/GetReceipt" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetReceiptSvc<T: ReceiptService>(pub Arc<T>);
+                    impl<T: ReceiptService> tonic::server::UnaryService<super::GetReceiptRequest> for GetReceiptSvc<T> {
+                        type Response = super::GetReceiptResponse;
+                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetReceiptRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ReceiptService>::get_receipt(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetReceiptSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/bty.registry.v1.ReceiptService/GetReceiptKey" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetReceiptKeySvc<T: ReceiptService>(pub Arc<T>);
+                    impl<T: ReceiptService> tonic::server::UnaryService<super::GetReceiptKeyRequest>
+                        for GetReceiptKeySvc<T>
+                    {
+                        type Response = super::GetReceiptKeyResponse;
+                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetReceiptKeyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ReceiptService>::get_receipt_key(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetReceiptKeySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => Box::pin(async move {
+                    let mut response = http::Response::new(tonic::body::Body::default());
+                    let headers = response.headers_mut();
+                    headers.insert(
+                        tonic::Status::GRPC_STATUS,
+                        (tonic::Code::Unimplemented as i32).into(),
+                    );
+                    headers.insert(http::header::CONTENT_TYPE, tonic::metadata::GRPC_CONTENT_TYPE);
+                    Ok(response)
+                }),
+            }
+        }
+    }
+    impl<T> Clone for ReceiptServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "bty.registry.v1.ReceiptService";
+    impl<T> tonic::server::NamedService for ReceiptServiceServer<T> {
         const NAME: &'static str = SERVICE_NAME;
     }
 }

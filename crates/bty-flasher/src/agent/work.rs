@@ -1,8 +1,11 @@
 //! Carrying out a flash plan, and telling how it goes.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use bty_api::{
@@ -24,11 +27,14 @@ use super::{
 };
 use crate::{
     engine::{Event, Options, Record, Step, flash as run_engine},
-    firmware,
+    firmware, progress_text,
     supply::{Container, ContainerHttp, Image},
     target::{self, TargetError},
     wire,
 };
+
+/// The longest that the screen stays as it is.
+const LINE_EVERY: Duration = Duration::from_secs(15);
 
 /// Why a plan was not carried out.
 struct Failed {
@@ -113,7 +119,7 @@ fn work(
     let digest: ImageId = plan.index_digest.parse().map_err(|problem| wrong(&problem))?;
 
     tell.send_modify(|now| {
-        now.event = Some(Event { step: Step::Gate, done_bytes: 0, total_bytes: 0 });
+        now.event = Some(Event::begin(Step::Gate));
     });
     let needs = Needs { raw_bytes: plan.raw_bytes, sector_bytes: plan.sector_bytes };
     let system = System::default();
@@ -155,7 +161,7 @@ fn choose(system: &System, selector: &DiskSelector, needs: Needs) -> Result<Disk
 /// Tells the server and the screen how the work goes, until it ends. A server that is away misses reports, and the work goes on.
 async fn report(run_id: String, mut now: watch::Receiver<Now>, client: Client, say: &Say) {
     let (mut to_server, mut reports) = open_stream(&client);
-    let mut shown: Option<(Step, u64)> = None;
+    let mut shown = Shown::default();
     loop {
         tokio::select! {
             changed = now.changed() => if changed.is_err() { break },
@@ -167,11 +173,8 @@ async fn report(run_id: String, mut now: watch::Receiver<Now>, client: Client, s
         }
         let current = now.borrow_and_update().clone();
         let Some(event) = current.event else { continue };
-        let tenth =
-            event.done_bytes.saturating_mul(10).checked_div(event.total_bytes).unwrap_or_default();
-        if shown != Some((event.step, tenth)) {
-            shown = Some((event.step, tenth));
-            say.line(&line(event, tenth));
+        if shown.is_news(&event) {
+            say.line(&progress_text::line(&event));
         }
         let message = ReportProgressRequest {
             run_id: run_id.clone(),
@@ -179,6 +182,7 @@ async fn report(run_id: String, mut now: watch::Receiver<Now>, client: Client, s
             done_bytes: event.done_bytes,
             total_bytes: event.total_bytes,
             disk: current.disk,
+            progress: wire::progress(&event),
         };
         // A full queue means that the server is slow; the next report says more anyway.
         let _ = to_server.try_send(message);
@@ -199,9 +203,22 @@ fn open_stream(client: &Client) -> (mpsc::Sender<ReportProgressRequest>, Sending
     (to_server, Box::pin(sending))
 }
 
-fn line(event: Event, tenth: u64) -> String {
-    if event.total_bytes == 0 {
-        return event.step.as_str().to_owned();
+/// What the screen was told last.
+#[derive(Debug, Default)]
+struct Shown {
+    last: Option<(Step, u8, Instant)>,
+}
+
+impl Shown {
+    /// Whether it is to be told: each step, each tenth of the whole, and that it goes on.
+    fn is_news(&mut self, event: &Event) -> bool {
+        let tenth = event.percent.unwrap_or_default() / 10;
+        let is_news = self.last.is_none_or(|(step, said, at)| {
+            step != event.step || said != tenth || at.elapsed() >= LINE_EVERY
+        });
+        if is_news {
+            self.last = Some((event.step, tenth, Instant::now()));
+        }
+        is_news
     }
-    format!("{} {} %", event.step.as_str(), tenth * 10)
 }

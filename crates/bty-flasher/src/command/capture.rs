@@ -23,7 +23,7 @@ use indicatif::DecimalBytes;
 
 use super::{CaptureArguments, Failure, Format, show::Show, write};
 use crate::{
-    engine::{Event, Step},
+    engine::{Job, Meter, Step},
     target,
 };
 
@@ -45,11 +45,17 @@ pub(super) fn run(arguments: &CaptureArguments) -> Result<(), Failure> {
         max_raw_bytes: u64::MAX,
         ..import::Options::default()
     };
+    let report = |event| show.event(event);
+    let meter = Meter::new(Job::default(), &report);
+    meter.step(Step::Capture, total_bytes);
     let captured = store(out, |file| {
         import(source, file, &options, &AtomicBool::new(false), |progress| {
-            show.event(Event { step: Step::Capture, done_bytes: progress.raw_bytes, total_bytes });
+            meter.reach(progress.raw_bytes);
         })
     });
+    if captured.is_ok() {
+        meter.end();
+    }
     show.end();
     let summary = captured?;
     tell(arguments.output, &path, out, &summary);

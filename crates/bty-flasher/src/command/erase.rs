@@ -115,7 +115,11 @@ fn cancelled_by_signals() -> Result<Arc<AtomicBool>, Failure> {
 }
 
 fn tell(show: &Show, format: Format, size_bytes: u64, said: Said<'_>) {
-    let event = |done_bytes, total_bytes| Event { step: Step::Erase, done_bytes, total_bytes };
+    let event = |done_bytes: u64, total_bytes: u64| {
+        let percent = done_bytes.saturating_mul(100).checked_div(total_bytes);
+        let percent = percent.and_then(|percent| u8::try_from(percent).ok());
+        Event { done_bytes, total_bytes, percent, ..Event::begin(Step::Erase) }
+    };
     match said {
         Said::Progress { done, total } => {
             // A sanitize counts in parts of its own.
@@ -145,7 +149,7 @@ fn tell(show: &Show, format: Format, size_bytes: u64, said: Said<'_>) {
         }
         Said::DidNot { way, why } => show.line(&format!("{} did not do it: {why}", way.as_str())),
         Said::Blanking => show.event(event(0, 0)),
-        Said::Checking => show.event(Event { step: Step::Prove, done_bytes: 0, total_bytes: 0 }),
+        Said::Checking => show.event(Event::begin(Step::Prove)),
     }
 }
 

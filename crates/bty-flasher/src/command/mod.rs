@@ -10,6 +10,7 @@ mod capture;
 mod disks;
 mod erase;
 mod health;
+mod receipt;
 mod show;
 mod verify;
 mod write;
@@ -181,6 +182,10 @@ struct WriteArguments {
     /// The id that the image must have, as b3sum prints it of the raw disk.
     #[arg(long, value_name = "ID")]
     expect: Option<ImageId>,
+    /// Write what was done to this file, as the appliance's receipts have it,
+    /// but not signed.
+    #[arg(long, value_name = "FILE")]
+    receipt: Option<PathBuf>,
     /// How to show progress and result; json is one object a line.
     #[arg(long, value_enum, default_value = "text")]
     output: Format,

@@ -1,4 +1,4 @@
-//! How a write is shown: a bar on a terminal, a line a second elsewhere, JSON lines for programs.
+//! How a command is shown: a bar on a terminal, a line now and then in a log, JSON lines for programs.
 
 #![allow(clippy::print_stdout, reason = "results go to standard output")]
 
@@ -9,16 +9,19 @@ use std::{
 };
 
 use bty_disk::Disk;
-use indicatif::{DecimalBytes, ProgressBar, ProgressStyle};
+use indicatif::{DecimalBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::Format;
-use crate::engine::{Event, Record, Step};
+use crate::{
+    engine::{Event, Record, Step},
+    progress_text,
+};
 
 /// Shows events.
 #[derive(Debug)]
 pub(super) struct Show {
     way: Way,
-    last: Mutex<Option<(Step, Instant)>>,
+    now: Mutex<Now>,
 }
 
 #[derive(Debug)]
@@ -28,35 +31,70 @@ enum Way {
     Json,
 }
 
-const LINE_EVERY: Duration = Duration::from_secs(1);
+/// What was shown.
+#[derive(Debug)]
+struct Now {
+    /// The last event, and when its step began.
+    last: Option<(Event, Instant)>,
+    /// When a line was written.
+    said: Instant,
+}
+
+/// Between two lines of one step.
+const LINE_EVERY: Duration = Duration::from_secs(5);
+/// Between two looks at the clock: the bar shows that something lives where no bytes come.
+const TICK: Duration = Duration::from_millis(250);
 
 impl Show {
     pub(super) fn new(format: Format) -> Self {
         let way = match format {
             Format::Json => Way::Json,
-            Format::Text if std::io::stderr().is_terminal() => Way::Bar(ProgressBar::new(0)),
+            Format::Text if std::io::stderr().is_terminal() => Way::Bar(bar()),
             Format::Text => Way::Lines,
         };
-        Self { way, last: Mutex::new(None) }
+        Self { way, now: Mutex::new(Now { last: None, said: Instant::now() }) }
     }
 
     pub(super) fn event(&self, event: Event) {
+        let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(self.way, Way::Json) {
+            if let Ok(line) = serde_json::to_string(&event) {
+                println!("{line}");
+            }
+            return;
+        }
+        let began = match now.last {
+            Some((last, began)) if last.step == event.step => began,
+            Some((last, began)) => {
+                self.above(last, began.elapsed());
+                Instant::now()
+            }
+            None => Instant::now(),
+        };
+        now.last = Some((event, began));
         match &self.way {
-            Way::Json => {
-                if let Ok(line) = serde_json::to_string(&event) {
-                    println!("{line}");
-                }
+            Way::Bar(bar) => {
+                let [above, below] = progress_text::picture(&event);
+                bar.set_message(above);
+                bar.set_prefix(below);
             }
-            Way::Bar(bar) => bar_event(bar, event),
-            Way::Lines => {
-                let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-                let due =
-                    last.is_none_or(|(step, at)| step != event.step || at.elapsed() >= LINE_EVERY);
-                if due {
-                    *last = Some((event.step, Instant::now()));
-                    eprintln!("{}", line(event));
-                }
+            _ if now.said.elapsed() >= LINE_EVERY => {
+                now.said = Instant::now();
+                eprintln!("{}", progress_text::line(&event));
             }
+            _ => {}
+        }
+    }
+
+    /// A step that is over stays on the screen.
+    fn above(&self, last: Event, took: Duration) {
+        if last.step == Step::Gate {
+            return;
+        }
+        let line = progress_text::ended(last.step, last.done_bytes, took);
+        match &self.way {
+            Way::Bar(bar) => bar.println(line),
+            _ => eprintln!("{line}"),
         }
     }
 
@@ -78,7 +116,7 @@ impl Show {
             return;
         }
         let proof = if record.proved { "holds" } else { "was given, and not proved to hold," };
-        println!("{} {proof} {}", disk.path, record.id);
+        println!("{} {proof}\n{}", disk.path, record.id);
         let seconds = Duration::from_millis(record.elapsed_ms).as_secs_f64();
         let [raw, right, fetched, written, zeroed] = [
             record.raw_bytes,
@@ -88,38 +126,38 @@ impl Show {
             record.zeroed_bytes,
         ]
         .map(DecimalBytes);
-        println!(
+        let moved = format!(
             "{raw} of disk in {seconds:.1} s: {right} right already, {fetched} fetched, {written} written, {zeroed} zeroed"
         );
-        println!("{}", record.choice);
+        println!("{}\n{}", progress_text::page(&moved), progress_text::page(&record.choice));
+        let (chunks, requests) = (record.refetched_chunks, record.retried_requests);
+        if chunks + requests > 0 {
+            println!(
+                "{chunks} chunks came wrong and {requests} requests failed, and were repeated"
+            );
+        }
     }
 
+    /// Nothing more comes: what was drawn goes, and a step that came to its end stays.
     pub(super) fn end(&self) {
+        let last = self.now.lock().unwrap_or_else(PoisonError::into_inner).last.take();
+        if let Some((event, began)) = last
+            && !matches!(self.way, Way::Json)
+            && event.percent == Some(100)
+        {
+            self.above(event, began.elapsed());
+        }
         if let Way::Bar(bar) = &self.way {
             bar.finish_and_clear();
         }
     }
 }
 
-fn bar_event(bar: &ProgressBar, event: Event) {
-    let template = if event.total_bytes > 0 {
-        "{msg:12} {wide_bar} {bytes}/{total_bytes} {binary_bytes_per_sec} {eta}"
-    } else {
-        "{msg:12} {bytes}"
-    };
-    if let Ok(style) = ProgressStyle::with_template(template) {
+fn bar() -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(8));
+    if let Ok(style) = ProgressStyle::with_template("{msg}\n{prefix}") {
         bar.set_style(style);
     }
-    bar.set_message(event.step.as_str());
-    bar.set_length(event.total_bytes);
-    bar.set_position(event.done_bytes);
-}
-
-fn line(event: Event) -> String {
-    match event.done_bytes.saturating_mul(100).checked_div(event.total_bytes) {
-        Some(percent) => {
-            format!("{}: {percent} % of {} bytes", event.step.as_str(), event.total_bytes)
-        }
-        None => event.step.as_str().to_owned(),
-    }
+    bar.enable_steady_tick(TICK);
+    bar
 }

@@ -3,12 +3,15 @@
 use std::{
     io::{BufRead, IsTerminal, Write},
     sync::atomic::AtomicBool,
+    time::SystemTime,
 };
 
 use bty_disk::{Disk, discover::System, gate::Needs};
 use bty_types::{DiskSelector, ErrorKind};
 
-use super::{CompareArgument, Failure, HolesArgument, VerifyArgument, WriteArguments, show::Show};
+use super::{
+    CompareArgument, Failure, HolesArgument, VerifyArgument, WriteArguments, receipt, show::Show,
+};
 use crate::{
     engine::{Compare, Holes, Options, ReadBack, flash},
     supply, target,
@@ -28,6 +31,7 @@ pub(super) fn run(arguments: &WriteArguments) -> Result<(), Failure> {
         ask(&disk, &format!("Write {} to it?", arguments.image))?;
     }
     let device = target::open(&system, &disk).map_err(refused)?;
+    let (image_id, started) = (image.id(), SystemTime::now());
     let show = Show::new(arguments.output);
     let options = Options {
         compare: match arguments.compare {
@@ -55,7 +59,11 @@ pub(super) fn run(arguments: &WriteArguments) -> Result<(), Failure> {
         Ok(record) => {
             device.show_new_partitions();
             show.record(&record, &disk);
-            Ok(())
+            let asked = (arguments.image.as_str(), image_id, selector.to_string());
+            match &arguments.receipt {
+                Some(file) => receipt::write(file, asked, &record, &disk, started),
+                None => Ok(()),
+            }
         }
         Err(problem) => {
             show.end();

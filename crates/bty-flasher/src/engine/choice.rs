@@ -14,6 +14,17 @@ pub enum Compare {
     Off,
 }
 
+impl Compare {
+    /// As the command line and the contract have it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::On => "on",
+            Self::Off => "off",
+        }
+    }
+}
+
 /// How much the latest measurement counts against those before.
 const LATEST: f64 = 0.25;
 /// Where comparing doesn't pay, it is still tried so often: the next part of the disk may be another matter.

@@ -10,6 +10,11 @@ use std::{
 
 use serde::Serialize;
 
+use super::{
+    outlook::{Done, Job, Outlook},
+    work::Counts,
+};
+
 /// A step of a flash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -57,15 +62,46 @@ pub struct Event {
     pub done_bytes: u64,
     /// Bytes in all; 0 where it isn't counted in bytes or nobody knows.
     pub total_bytes: u64,
+    /// How much of the whole work is done; `None` where nobody knows how much that is.
+    pub percent: Option<u8>,
+    /// Bytes done a second, lately; 0 where that is not known yet.
+    pub bytes_per_second: u64,
+    /// How long the rest of the whole work takes, in milliseconds; `None` where that is not known yet.
+    pub left_ms: Option<u64>,
+    /// Bytes of the image that the disk held already.
+    pub right_bytes: u64,
+    /// Bytes written to the disk.
+    pub written_bytes: u64,
+    /// Bytes made zero by the device.
+    pub zeroed_bytes: u64,
 }
 
-/// How long a step took.
+impl Event {
+    /// A step that begins, before anything is known of the work.
+    pub const fn begin(step: Step) -> Self {
+        Self {
+            step,
+            done_bytes: 0,
+            total_bytes: 0,
+            percent: None,
+            bytes_per_second: 0,
+            left_ms: None,
+            right_bytes: 0,
+            written_bytes: 0,
+            zeroed_bytes: 0,
+        }
+    }
+}
+
+/// What a step took.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct StepTime {
     /// The step.
     pub step: Step,
     /// Wall time in milliseconds.
     pub elapsed_ms: u64,
+    /// Bytes done in it; 0 where it isn't counted in bytes.
+    pub bytes: u64,
 }
 
 /// Between two reports of one step.
@@ -75,6 +111,8 @@ const REPORT_EVERY: Duration = Duration::from_millis(250);
 pub struct Meter<'a> {
     report: &'a (dyn Fn(Event) + Sync),
     done_bytes: AtomicU64,
+    /// Bytes by what became of them.
+    pub(super) counts: Counts,
     state: Mutex<State>,
 }
 
@@ -90,18 +128,19 @@ struct State {
     began: Instant,
     reported: Instant,
     ended: Vec<StepTime>,
+    outlook: Outlook,
 }
 
 impl State {
-    fn end_step(&mut self) {
+    fn end_step(&mut self, bytes: u64) {
         let elapsed_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.ended.push(StepTime { step: self.step, elapsed_ms });
+        self.ended.push(StepTime { step: self.step, elapsed_ms, bytes });
     }
 }
 
 impl<'a> Meter<'a> {
-    /// Reports to this.
-    pub fn new(report: &'a (dyn Fn(Event) + Sync)) -> Self {
+    /// Reports to this how far this job is.
+    pub fn new(job: Job, report: &'a (dyn Fn(Event) + Sync)) -> Self {
         let now = Instant::now();
         let state = State {
             step: Step::Gate,
@@ -109,38 +148,76 @@ impl<'a> Meter<'a> {
             began: now,
             reported: now,
             ended: Vec::new(),
+            outlook: Outlook::new(job),
         };
-        Self { report, done_bytes: AtomicU64::new(0), state: Mutex::new(state) }
+        let (done_bytes, counts) = (AtomicU64::new(0), Counts::default());
+        Self { report, done_bytes, counts, state: Mutex::new(state) }
     }
 
     /// The next step began.
     pub fn step(&self, step: Step, total_bytes: u64) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        self.done_bytes.store(0, Ordering::Relaxed);
-        state.end_step();
-        let now = Instant::now();
+        let (done_bytes, now) = (self.done_bytes.swap(0, Ordering::Relaxed), Instant::now());
+        if done_bytes > 0 {
+            self.tell(&mut state, now, done_bytes);
+        }
+        state.end_step(done_bytes);
         (state.step, state.total_bytes, state.began, state.reported) =
             (step, total_bytes, now, now);
-        (self.report)(Event { step, done_bytes: 0, total_bytes });
+        state.outlook.begin(step, total_bytes);
+        self.tell(&mut state, now, 0);
     }
 
     /// So many bytes more are done.
     pub fn advance(&self, bytes: u64) {
         let done_bytes = self.done_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        // Whoever else holds the lock reports for us.
-        let Ok(mut state) = self.state.try_lock() else { return };
-        if state.reported.elapsed() >= REPORT_EVERY {
-            state.reported = Instant::now();
-            (self.report)(Event { step: state.step, done_bytes, total_bytes: state.total_bytes });
-        }
+        self.now_and_then(done_bytes);
     }
 
-    /// The last step ended; gives how long each took.
+    /// So many bytes of the step are done.
+    pub fn reach(&self, done_bytes: u64) {
+        self.done_bytes.store(done_bytes, Ordering::Relaxed);
+        self.now_and_then(done_bytes);
+    }
+
+    /// The last step ended; gives what each took.
     pub fn end(&self) -> Vec<StepTime> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let done_bytes = self.done_bytes.load(Ordering::Relaxed);
-        (self.report)(Event { step: state.step, done_bytes, total_bytes: state.total_bytes });
-        state.end_step();
+        state.outlook.end();
+        self.tell(&mut state, Instant::now(), done_bytes);
+        state.end_step(done_bytes);
         std::mem::take(&mut state.ended)
+    }
+
+    fn now_and_then(&self, done_bytes: u64) {
+        // Whoever else holds the lock reports for us.
+        let Ok(mut state) = self.state.try_lock() else { return };
+        if state.reported.elapsed() >= REPORT_EVERY {
+            let now = Instant::now();
+            state.reported = now;
+            self.tell(&mut state, now, done_bytes);
+        }
+    }
+
+    fn tell(&self, state: &mut State, now: Instant, done_bytes: u64) {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let done = Done {
+            bytes: done_bytes,
+            right_bytes: count(&self.counts.right),
+            zeroed_bytes: count(&self.counts.zeroed),
+        };
+        let seen = state.outlook.look(now, done);
+        (self.report)(Event {
+            step: state.step,
+            done_bytes,
+            total_bytes: state.total_bytes,
+            percent: seen.percent,
+            bytes_per_second: seen.bytes_per_second,
+            left_ms: seen.left_ms,
+            right_bytes: done.right_bytes,
+            written_bytes: count(&self.counts.written),
+            zeroed_bytes: done.zeroed_bytes,
+        });
     }
 }

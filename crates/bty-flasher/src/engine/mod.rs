@@ -13,6 +13,7 @@ mod error;
 mod event;
 mod held;
 mod indexed;
+mod outlook;
 mod prove;
 mod queue;
 mod spans;
@@ -38,6 +39,7 @@ pub use choice::Compare;
 pub use error::FlashError;
 pub use event::{Event, Meter, Step, StepTime};
 use held::{Held, Shape};
+pub use outlook::Job;
 pub use verify::{Difference, verify};
 use work::Work;
 
@@ -55,6 +57,17 @@ pub enum Holes {
     Keep,
 }
 
+impl Holes {
+    /// As the command line and the contract have it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Zero => "zero",
+            Self::Discard => "discard",
+            Self::Keep => "keep",
+        }
+    }
+}
+
 /// What is read back from the disk after it was written and flushed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ReadBack {
@@ -65,6 +78,17 @@ pub enum ReadBack {
     Written,
     /// All that was written or made zero.
     All,
+}
+
+impl ReadBack {
+    /// As the command line and the contract have it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Nothing => "stream",
+            Self::Written => "readback",
+            Self::All => "full",
+        }
+    }
 }
 
 /// How to flash.
@@ -103,6 +127,12 @@ pub struct Record {
     /// Whether every byte of the image was read from the disk, before or after; but for what the device made zero by a command of
     /// its own, which was looked at in places unless all was to be read back.
     pub proved: bool,
+    /// Whether to compare, as it was asked for.
+    pub compare: &'static str,
+    /// How to verify, as it was asked for: `stream`, `readback` or `full`.
+    pub verify: &'static str,
+    /// What becomes of holes, as it was asked for.
+    pub holes: &'static str,
     /// Bytes of the raw disk.
     pub raw_bytes: u64,
     /// Bytes read from the disk to compare them.
@@ -113,6 +143,8 @@ pub struct Record {
     pub fetched_bytes: u64,
     /// Chunks that came wrong, and were fetched again.
     pub refetched_chunks: u64,
+    /// Requests to the source that failed, and were made again.
+    pub retried_requests: u64,
     /// Bytes written to the disk.
     pub written_bytes: u64,
     /// Bytes made zero by the device.
@@ -135,7 +167,7 @@ pub fn flash(
 ) -> Result<Record, FlashError> {
     let started = Instant::now();
     check(image, target, options)?;
-    let meter = Meter::new(report);
+    let meter = Meter::new(job(image, options), report);
     let work = Work::new(target, options, cancelled, &meter);
     meter.step(Step::Write, image.raw_bytes().unwrap_or_default());
     if options.compare == Compare::Off {
@@ -176,16 +208,31 @@ pub fn flash(
         steps: meter.end(),
         id,
         proved: was_read && options.holes != Holes::Keep,
+        compare: options.compare.as_str(),
+        verify: options.read_back.as_str(),
+        holes: options.holes.as_str(),
         raw_bytes: shape.raw_bytes,
         compared_bytes: count(&work.counts.compared),
         right_bytes: count(&work.counts.right),
         fetched_bytes: image.fetched_bytes(),
         refetched_chunks: count(&work.counts.refetched),
+        retried_requests: image.retried_requests(),
         written_bytes: count(&work.counts.written),
         zeroed_bytes: count(&work.counts.zeroed),
         choice,
         elapsed_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
     })
+}
+
+/// What there is to do. Of an image that comes once it isn't known what are holes.
+fn job(image: &Image, options: &Options) -> Job {
+    let raw_bytes = image.raw_bytes().unwrap_or_default();
+    let data_bytes = match image {
+        Image::Container(container) => container.index().mapped_bytes(),
+        Image::Stream(_) => raw_bytes,
+    };
+    let hole_bytes = raw_bytes.saturating_sub(data_bytes);
+    Job { data_bytes, hole_bytes, readback: options.read_back != ReadBack::Nothing }
 }
 
 /// What can be known to be wrong before anything is written.

@@ -434,7 +434,7 @@ fn nothing_is_written_before_the_disk_is_blanked_however_often_that_fails() {
         let disk = Fake::new(4 << 20, 512, Some((at, Fault::Error)));
         let (options, cancelled) = (Options::default(), AtomicBool::new(false));
         let report = |_: Event| {};
-        let meter = Meter::new(&report);
+        let meter = Meter::new(Job::default(), &report);
         let work = Work::new(&disk, &options, &cancelled, &meter);
         let bytes = AlignedBuf::new(4096);
         // One worker finds out that it can't be blanked; another one waits to write.

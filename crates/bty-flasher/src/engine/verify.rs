@@ -8,7 +8,7 @@ use bty_sys::AlignedBuf;
 use bty_types::ImageId;
 
 use super::{
-    FlashError, Meter, Options, Step,
+    FlashError, Job, Meter, Options, Step,
     edges::Edges,
     event::Event,
     indexed,
@@ -47,7 +47,7 @@ pub fn verify(
     cancelled: &AtomicBool,
     report: &(dyn Fn(Event) + Sync),
 ) -> Result<Difference, FlashError> {
-    let meter = Meter::new(report);
+    let meter = Meter::new(Job::default(), report);
     let work = Work::new(target, options, cancelled, &meter);
     meter.step(Step::Compare, image.raw_bytes().unwrap_or_default());
     let found = Found::default();

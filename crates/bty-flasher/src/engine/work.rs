@@ -55,7 +55,7 @@ pub(super) struct Work<'a> {
     pub(super) edges: Edges,
     pub(super) options: &'a Options,
     pub(super) meter: &'a Meter<'a>,
-    pub(super) counts: Counts,
+    pub(super) counts: &'a Counts,
     cancelled: &'a AtomicBool,
     /// Whether what makes the disk bootable was taken away, as it is before anything else is changed.
     blanked: Mutex<bool>,
@@ -76,7 +76,7 @@ impl<'a> Work<'a> {
             edges: Edges::of(target.size_bytes()),
             options,
             meter,
-            counts: Counts::default(),
+            counts: &meter.counts,
             cancelled,
             blanked: Mutex::new(false),
             states: Mutex::default(),

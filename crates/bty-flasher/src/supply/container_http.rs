@@ -39,6 +39,7 @@ pub struct ContainerHttp {
     version: Version,
     is_pinned: bool,
     fetched_bytes: AtomicU64,
+    retried_requests: AtomicU64,
 }
 
 /// Which file it is, so that one that is replaced in the middle is noticed.
@@ -86,7 +87,8 @@ impl ContainerHttp {
             return Err(SupplyError::WrongIndex { wanted, found: index.digest() });
         }
         let (is_pinned, fetched_bytes) = (index_digest.is_some(), AtomicU64::new(fetched_bytes));
-        Ok(Self { place, index, version, is_pinned, fetched_bytes })
+        let retried_requests = AtomicU64::new(0);
+        Ok(Self { place, index, version, is_pinned, fetched_bytes, retried_requests })
     }
 }
 
@@ -111,6 +113,10 @@ impl Container for ContainerHttp {
     fn fetched_bytes(&self) -> u64 {
         self.fetched_bytes.load(Ordering::Relaxed)
     }
+
+    fn retried_requests(&self) -> u64 {
+        self.retried_requests.load(Ordering::Relaxed)
+    }
 }
 
 impl Frames for HttpFrames<'_> {
@@ -134,6 +140,7 @@ impl Frames for HttpFrames<'_> {
                     if tries >= TRIES {
                         return Err(place.failed(format!("{problem} ({TRIES} tries)")));
                     }
+                    container.retried_requests.fetch_add(1, Ordering::Relaxed);
                     // A connection that was kept may have been given up by the server: at first no time is lost on it.
                     if tries > 1 {
                         runtime.block_on(async { tokio::time::sleep(pause(tries)).await });

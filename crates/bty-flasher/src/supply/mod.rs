@@ -51,6 +51,11 @@ pub trait Container: Send + Sync {
 
     /// Bytes that were read from it so far.
     fn fetched_bytes(&self) -> u64;
+
+    /// Requests that failed and were made again so far.
+    fn retried_requests(&self) -> u64 {
+        0
+    }
 }
 
 /// A way to a container's frames.
@@ -123,6 +128,14 @@ impl Image {
         match self {
             Self::Container(container) => container.fetched_bytes(),
             Self::Stream(stream) => stream.fetched_bytes(),
+        }
+    }
+
+    /// Requests to the source that failed and were made again so far.
+    pub fn retried_requests(&self) -> u64 {
+        match self {
+            Self::Container(container) => container.retried_requests(),
+            Self::Stream(_) => 0,
         }
     }
 }

@@ -93,6 +93,11 @@ fn a_machine_is_flashed_though_servers_fail_for_a_while() {
     let last = told.reports.last().unwrap();
     assert_eq!(last.step, "first-chunk");
     assert_eq!(last.disk.as_ref().unwrap().path, disk.node());
+    assert!(last.progress.unwrap().percent >= 99, "{last:?}");
+    let work = record.work.as_ref().unwrap();
+    assert_eq!((work.raw_bytes, work.compare.as_str()), (3 << 20, "auto"));
+    assert!(work.retried_requests > 0, "the server cut a connection: {work:?}");
+    assert_eq!(work.steps.last().unwrap().name, "first-chunk");
 }
 
 #[test]

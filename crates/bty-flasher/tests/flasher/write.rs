@@ -3,6 +3,7 @@
 use std::{fs, os::unix::fs::FileExt, time::Duration};
 
 use bty_testkit::{child::Program, wait};
+use bty_types::receipt::Receipt;
 use nix::sys::signal::Signal;
 
 use crate::{
@@ -89,6 +90,27 @@ fn every_step_is_told_and_the_record_comes_last() {
     // The edges are blanked first.
     assert_eq!(moved, u64::try_from(2 * MIB + 2 * 128 * 1024).unwrap());
     assert!(record["zeroed_bytes"].as_u64().unwrap() > 0, "holes were written as data");
+}
+
+#[test]
+fn what_was_done_is_written_down_where_that_is_asked_for() {
+    let image = Image::new(2 * MIB);
+    let disk = LoopDisk::new(4 * MIB, 512);
+    let (folder, path) = (tempfile::tempdir().unwrap(), image.container().0);
+    let file = folder.path().join("receipt.json");
+    let option = format!("--receipt={}", file.display());
+    let output = flasher(&["write", text(&path), disk.node(), "--yes", &option]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let body = Receipt::parse(&fs::read(&file).unwrap()).unwrap().body;
+    assert_eq!(body.proved_id.map(|id| id.to_string()), Some(image.id()));
+    assert_eq!((body.run, body.disk.path.as_str()), (None, disk.node()));
+    assert_eq!((body.bytes.raw, body.disk.size_bytes), (2 << 20, 4 << 20));
+    let disk = LoopDisk::new(4 * MIB, 512);
+    let option = format!("--receipt={}/none/r.json", folder.path().display());
+    let (code, complaint) =
+        failure(&flasher(&["write", text(&path), disk.node(), "--yes", &option]));
+    assert_eq!(code, Some(1));
+    assert!(complaint.contains("the disk is written, but not its receipt"), "{complaint}");
 }
 
 #[test]

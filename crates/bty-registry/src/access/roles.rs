@@ -24,7 +24,7 @@ pub(crate) enum Role {
 /// Sorts of methods that are allowed alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sort {
-    /// Reads machines, runs or events.
+    /// Reads machines, runs, receipts or events.
     Read,
     /// Reads images.
     ReadImages,
@@ -105,6 +105,7 @@ fn sort(method: &str) -> Option<Sort> {
             "ListMachines" | "GetMachine" | "ExplainMachine" | "WatchMachines",
         )
         | ("registry.v1.RunService", "ListRuns" | "GetRun" | "WatchRuns")
+        | ("registry.v1.ReceiptService", "GetReceipt" | "GetReceiptKey")
         | ("registry.v1.EventService", "ListEvents" | "WatchEvents") => Some(Sort::Read),
         (
             "registry.v1.ImageService",
@@ -188,6 +189,8 @@ mod tests {
             "ListRuns",
             "GetRun",
             "WatchRuns",
+            "GetReceipt",
+            "GetReceiptKey",
             "ListEvents",
             "WatchEvents",
         ];

@@ -1,6 +1,6 @@
 //! `AgentService`, for bty-httpd, which has proved for which boot of which machine it speaks.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bty_api::{
     agent::v1::{
@@ -19,6 +19,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::Shared;
 use crate::{
     problem::Problem,
+    receipt::Key,
     record::{FlashRecord, RunFailure},
     work::{
         Boot, CheckIn, Outcome, Plan, Progress, RETRY_AFTER, check_in, finish, printable,
@@ -36,12 +37,18 @@ const MOST_NICS: usize = 64;
 /// Modules beyond these are dropped, without a word: it bounds what is stored, and is far more than a live system loads. bty-httpd names
 /// at most 100 in a boot script, and sends a machine that has more the whole live system, so what was dropped is missed nowhere.
 const MOST_MODULES: usize = 512;
+/// Steps of a flash; more are dropped.
+const MOST_STEPS: usize = 100;
 /// Bytes of what was done so that the firmware boots the disk.
 const NEXT_BOOT_BYTES: usize = 16 * 1024;
 
 /// The service.
 #[derive(Debug)]
-pub(crate) struct Agents(pub(crate) Shared);
+pub(crate) struct Agents {
+    pub(crate) shared: Shared,
+    /// What receipts are signed with.
+    pub(crate) key: Arc<Key>,
+}
 
 #[tonic::async_trait]
 impl AgentService for Agents {
@@ -54,7 +61,7 @@ impl AgentService for Agents {
         let hardware = bounded(hardware.ok_or(Problem::Missing("hardware"))?)?;
         let said = CheckIn { hardware, agent_version };
         let plan =
-            self.0.store.write(move |transaction| check_in(transaction, &boot, said)).await?;
+            self.shared.store.write(move |transaction| check_in(transaction, &boot, said)).await?;
         // The token for the session is bty-httpd's to make.
         Ok(Response::new(CheckInResponse { session_token: String::new(), plan: Some(shown(plan)) }))
     }
@@ -70,7 +77,7 @@ impl AgentService for Agents {
         loop {
             let report = tokio::select! {
                 report = reports.message() => report,
-                () = self.0.shutdown.cancelled() => {
+                () = self.shared.shutdown.cancelled() => {
                     return Err(Status::unavailable("the registry is shutting down: report again"));
                 }
             };
@@ -100,10 +107,11 @@ impl AgentService for Agents {
         let boot = boot(&request)?;
         let FinishRequest { run_id, outcome } = request.into_inner();
         let outcome = self::outcome(outcome.ok_or(Problem::Missing("outcome"))?)?;
+        let key = Arc::clone(&self.key);
         let restart = self
-            .0
+            .shared
             .store
-            .write(move |transaction| finish(transaction, &boot, &run_id, outcome))
+            .write(move |transaction| finish(transaction, &boot, &run_id, outcome, &key))
             .await?;
         Ok(Response::new(FinishResponse { restart }))
     }
@@ -111,10 +119,11 @@ impl AgentService for Agents {
 
 impl Agents {
     async fn record(&self, boot: &Boot, report: ReportProgressRequest) -> Result<(), Status> {
-        let ReportProgressRequest { run_id, step, done_bytes, total_bytes, disk } = report;
+        let ReportProgressRequest { run_id, step, done_bytes, total_bytes, disk, progress } =
+            report;
         let boot = boot.clone();
-        let progress = Progress { run_id, step, done_bytes, total_bytes, disk };
-        self.0
+        let progress = Progress { run_id, step, done_bytes, total_bytes, disk, whole: progress };
+        self.shared
             .store
             .write(move |transaction| report_progress(transaction, &boot, progress))
             .await?;
@@ -192,7 +201,7 @@ fn shown(plan: Plan) -> WirePlan {
 
 fn outcome(outcome: WireOutcome) -> Result<Outcome, Problem> {
     Ok(match outcome {
-        WireOutcome::Flashed(record) => Outcome::Flashed(FlashRecord {
+        WireOutcome::Flashed(record) => Outcome::Flashed(Box::new(FlashRecord {
             proved_id: record.proved_id.parse().map_err(Problem::field("flashed.proved_id"))?,
             fetched_bytes: record.fetched_bytes,
             written_bytes: record.written_bytes,
@@ -203,7 +212,8 @@ fn outcome(outcome: WireOutcome) -> Result<Outcome, Problem> {
                 .next_boot
                 .filter(|next| next.encoded_len() <= NEXT_BOOT_BYTES)
                 .map(harmless),
-        }),
+            work: record.work.map(work),
+        })),
         WireOutcome::Inventoried(_) => Outcome::Inventoried,
         WireOutcome::Failed(wire::RunFailure { reason, message, agent_log, kernel_log }) => {
             Outcome::Failed(RunFailure {
@@ -214,6 +224,20 @@ fn outcome(outcome: WireOutcome) -> Result<Outcome, Problem> {
             })
         }
     })
+}
+
+/// What a flash took, bounded, and with nothing in it that a terminal obeys.
+fn work(work: wire::FlashWork) -> wire::FlashWork {
+    let steps = work.steps.into_iter().take(MOST_STEPS);
+    let steps = steps.map(|step| wire::StepWork { name: printable(&step.name), ..step }).collect();
+    wire::FlashWork {
+        compare: printable(&work.compare),
+        verify: printable(&work.verify),
+        holes: printable(&work.holes),
+        choice: printable(&work.choice),
+        steps,
+        ..work
+    }
 }
 
 /// What an operator's terminal shows of the firmware, with nothing in it that a terminal obeys.

@@ -104,7 +104,7 @@ pub(super) fn subject(
 }
 
 /// The run with this id, or whose id alone begins so.
-fn find(snapshot: &Snapshot<'_>, id: &str) -> Result<Run, Problem> {
+pub(super) fn find(snapshot: &Snapshot<'_>, id: &str) -> Result<Run, Problem> {
     let is_id = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
     if !is_id {
         return Err(Problem::NoRun(id.to_owned()));

@@ -10,6 +10,7 @@ mod images;
 mod machines;
 mod open;
 mod readers;
+mod receipts;
 mod reporters;
 mod runs;
 mod tokens;

@@ -16,7 +16,8 @@ use crate::record::{FlashRecord, Run, RunFailure, Step};
 /// What [`run`] reads, in its order.
 const SELECT: &str = "SELECT id, mac, boot_id, action, generation, state, image_id, image, disk_selector, disk, started_at, \
      ended_at, heard_at, check_ins, percent, failure_reason, failure_message, agent_log, kernel_log, proved_id, \
-     fetched_bytes, written_bytes, zeroed_bytes, elapsed_ms, next_boot, revision FROM runs";
+     fetched_bytes, written_bytes, zeroed_bytes, elapsed_ms, next_boot, work, index_digest, agent_version, progress, revision \
+     FROM runs";
 
 impl Snapshot<'_> {
     /// The run with this id.
@@ -116,15 +117,17 @@ impl Transaction<'_> {
             .prepare_cached(
                 "INSERT INTO runs (id, mac, boot_id, action, generation, state, image_id, image, disk_selector, disk, \
                  started_at, ended_at, heard_at, check_ins, percent, failure_reason, failure_message, agent_log, \
-                 kernel_log, proved_id, fetched_bytes, written_bytes, zeroed_bytes, elapsed_ms, next_boot, revision) \
+                 kernel_log, proved_id, fetched_bytes, written_bytes, zeroed_bytes, elapsed_ms, next_boot, work, index_digest, \
+                 agent_version, progress, revision) \
                  VALUES (:id, :mac, :boot_id, :action, :generation, :state, :image_id, :image, :disk_selector, :disk, \
                  :started_at, :ended_at, :heard_at, :check_ins, :percent, :failure_reason, :failure_message, :agent_log, \
-                 :kernel_log, :proved_id, :fetched, :written, :zeroed, :elapsed, :next_boot, :revision) \
+                 :kernel_log, :proved_id, :fetched, :written, :zeroed, :elapsed, :next_boot, :work, :index_digest, \
+                 :agent_version, :progress, :revision) \
                  ON CONFLICT (id) DO UPDATE SET state = :state, disk = :disk, ended_at = :ended_at, heard_at = :heard_at, \
                  check_ins = :check_ins, percent = :percent, failure_reason = :failure_reason, \
                  failure_message = :failure_message, agent_log = :agent_log, kernel_log = :kernel_log, \
                  proved_id = :proved_id, fetched_bytes = :fetched, written_bytes = :written, zeroed_bytes = :zeroed, \
-                 elapsed_ms = :elapsed, next_boot = :next_boot, revision = :revision",
+                 elapsed_ms = :elapsed, next_boot = :next_boot, work = :work, progress = :progress, revision = :revision",
             )
             .doing("writing a run")?;
         statement
@@ -156,6 +159,12 @@ impl Transaction<'_> {
                 ":next_boot": record
                     .and_then(|record| record.next_boot.as_ref())
                     .map(prost::Message::encode_to_vec),
+                ":work": record
+                    .and_then(|record| record.work.as_ref())
+                    .map(prost::Message::encode_to_vec),
+                ":index_digest": run.index_digest,
+                ":agent_version": run.agent_version,
+                ":progress": run.progress.as_ref().map(prost::Message::encode_to_vec),
                 ":revision": integer(revision),
             })
             .doing("writing a run")?;
@@ -213,6 +222,9 @@ fn run(row: &Row<'_>) -> rusqlite::Result<Run> {
         steps: Vec::new(),
         failure: failure(&mut columns)?,
         record: record(&mut columns)?,
+        index_digest: columns.take()?,
+        agent_version: columns.take()?,
+        progress: columns.maybe_message()?,
         revision: columns.count()?,
     })
 }
@@ -227,7 +239,7 @@ fn record(columns: &mut Columns<'_, '_>) -> rusqlite::Result<Option<FlashRecord>
     let proved_id = columns.maybe_parsed("an image id")?;
     let (fetched_bytes, written_bytes) = (columns.count()?, columns.count()?);
     let (zeroed_bytes, elapsed_ms) = (columns.count()?, columns.count()?);
-    let next_boot = columns.maybe_message()?;
+    let (next_boot, work) = (columns.maybe_message()?, columns.maybe_message()?);
     Ok(proved_id.map(|proved_id| FlashRecord {
         proved_id,
         fetched_bytes,
@@ -235,6 +247,7 @@ fn record(columns: &mut Columns<'_, '_>) -> rusqlite::Result<Option<FlashRecord>
         zeroed_bytes,
         elapsed_ms,
         next_boot,
+        work,
     }))
 }
 

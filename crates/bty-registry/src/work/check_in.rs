@@ -104,6 +104,7 @@ pub(crate) fn check_in(
     machine.observed.checked_in = Some(boot.id.clone());
     machine.observed.hardware = Some(said.hardware);
     machine.observed.hardware_at = Some(now);
+    let agent_version = contact::printable(&said.agent_version);
     let was_held = machine.observed.stage == Stage::Held;
     let is_first = !was_held && machine.running().is_none();
     machine.reached(Stage::Agent, now);
@@ -112,7 +113,7 @@ pub(crate) fn check_in(
             kind: "agent.checked-in",
             actor: "agent".into(),
             mac: Some(boot.mac),
-            message: format!("its agent {} checked in", contact::printable(&said.agent_version)),
+            message: format!("its agent {agent_version} checked in"),
             ..NewEvent::default()
         })?;
     }
@@ -125,7 +126,9 @@ pub(crate) fn check_in(
     let asker = Asker::Agent { boot_id: &boot.id };
     let decision = what_next(&machine, &around, asker, now);
     match decision.action {
-        Action::Flash | Action::Inventory => work(transaction, machine, boot, decision.action),
+        Action::Flash | Action::Inventory => {
+            work(transaction, machine, boot, decision.action, &agent_version)
+        }
         Action::Local => {
             end_run(transaction, &machine, "SUPERSEDED", "the wish for the machine was changed")?;
             stand(transaction, boot.mac, Stage::Local)?;
@@ -246,6 +249,7 @@ fn work(
     machine: Machine,
     boot: &Boot,
     action: Action,
+    agent_version: &str,
 ) -> Result<Plan, Problem> {
     let assigned = match (action, &machine.intent.image, &machine.intent.disk) {
         (Action::Flash, Some(name), Some(disk)) => {
@@ -265,7 +269,7 @@ fn work(
         assigned.as_ref().map(|(image, ..)| image),
     )? {
         Some(run) => run,
-        None => begin(transaction, machine, boot, action, assigned.as_ref())?,
+        None => begin(transaction, machine, boot, action, assigned.as_ref(), agent_version)?,
     };
     Ok(match assigned {
         Some((image, image_name, disk)) => {
@@ -317,10 +321,12 @@ fn begin(
     boot: &Boot,
     action: Action,
     assigned: Option<&(Image, ImageSelector, DiskSelector)>,
+    agent_version: &str,
 ) -> Result<Run, Problem> {
     let now = transaction.now();
     let mut machine = transaction.machine(boot.mac)?.unwrap_or(machine);
-    let run = new_run(boot, machine.intent.generation, action, assigned, now);
+    let mut run = new_run(boot, machine.intent.generation, action, assigned, now);
+    agent_version.clone_into(&mut run.agent_version);
     transaction.put_run(&run)?;
     // The power-on counted when its script was given; a further try in the same boot counts by itself.
     if machine.observed.open_boot_id.as_deref() != Some(boot.id.as_str()) {
@@ -364,6 +370,7 @@ fn new_run(
         generation,
         state: RunState::Running,
         image_id: assigned.map(|(image, ..)| image.id),
+        index_digest: assigned.map(|(image, ..)| image.index_digest.clone()).unwrap_or_default(),
         image: assigned.map(|(_, name, _)| name.to_string()).unwrap_or_default(),
         disk_selector: assigned.map(|(.., disk)| disk.to_string()).unwrap_or_default(),
         disk: None,
@@ -371,7 +378,9 @@ fn new_run(
         ended_at: None,
         heard_at: now,
         check_ins: 1,
+        agent_version: String::new(),
         percent: 0,
+        progress: None,
         steps: Vec::new(),
         failure: None,
         record: None,

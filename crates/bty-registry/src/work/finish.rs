@@ -10,6 +10,7 @@ use super::{
 use crate::{
     decide::PROOF_MISMATCH,
     problem::Problem,
+    receipt::{self, Key},
     record::{FlashRecord, Run, RunFailure, RunState},
     store::Transaction,
 };
@@ -24,19 +25,20 @@ const MESSAGE_BYTES: usize = 4096;
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Outcome {
     /// The image is on the disk.
-    Flashed(FlashRecord),
+    Flashed(Box<FlashRecord>),
     /// The hardware was reported.
     Inventoried,
     /// It failed.
     Failed(RunFailure),
 }
 
-/// Takes the end of a run; returns whether the machine is to restart now.
+/// Takes the end of a run, and gives a good flash its receipt; returns whether the machine is to restart now.
 pub(crate) fn finish(
     transaction: &mut Transaction<'_>,
     boot: &Boot,
     run_id: &str,
     outcome: Outcome,
+    key: &Key,
 ) -> Result<bool, Problem> {
     let mut run = run_of(transaction, boot, run_id)?;
     if run.state == RunState::Lost {
@@ -51,7 +53,23 @@ pub(crate) fn finish(
     let ended = judge(&run, outcome);
     let is_good = matches!(ended, Ended::Flashed(_) | Ended::Inventoried);
     run_end::end(transaction, run, ended, "agent")?;
+    give_receipt(transaction, run_id, key)?;
     Ok(is_good)
+}
+
+/// Keeps the receipt of a run that flashed. A flash that is good is not made bad by a receipt that can't be signed.
+fn give_receipt(transaction: &mut Transaction<'_>, run_id: &str, key: &Key) -> Result<(), Problem> {
+    let Some(run) = transaction.run(run_id)? else { return Ok(()) };
+    let name = transaction.machine(run.mac)?.and_then(|machine| machine.intent.name);
+    let Some(receipt) = receipt::of(&run, name) else { return Ok(()) };
+    match key.sign(&receipt) {
+        Ok(signed) => transaction.put_receipt(&run.id, &signed)?,
+        Err(problem) => {
+            let err = bty_api::status::chain(&problem);
+            tracing::error!(run = run.id, err, "a flash has no receipt");
+        }
+    }
+    Ok(())
 }
 
 /// The run, where it is this boot's.

@@ -1,6 +1,9 @@
 //! What an agent reports while it works.
 
-use bty_api::types::v1::{Disk, Stage};
+use bty_api::{
+    registry::v1::RunProgress,
+    types::v1::{Disk, Stage},
+};
 
 use super::{check_in::Boot, finish::run_of};
 use crate::{
@@ -29,6 +32,8 @@ pub(crate) struct Progress {
     pub total_bytes: u64,
     /// The disk that is written.
     pub disk: Option<Disk>,
+    /// How far the whole is.
+    pub whole: Option<RunProgress>,
 }
 
 /// Takes a report. One about a run that is over changes nothing.
@@ -76,7 +81,12 @@ pub(crate) fn report_progress(
         step.done_bytes = progress.done_bytes;
         step.total_bytes = progress.total_bytes;
     }
-    run.percent = run.steps.last().map_or(0, percent);
+    run.progress =
+        progress.whole.map(|told| RunProgress { percent: told.percent.min(100), ..told });
+    run.percent = match run.progress {
+        Some(told) => told.percent,
+        None => run.steps.last().map_or(0, percent),
+    };
     transaction.put_run(&run)?;
     if let Some(mut machine) = transaction.machine(run.mac)? {
         let stage = match progress.step.as_str() {
@@ -125,7 +135,7 @@ pub(super) fn revive(transaction: &mut Transaction<'_>, mut run: Run) -> Result<
     Ok(run)
 }
 
-/// How far a run is, in percent: writing and reading back are what takes time.
+/// How far a run is, in percent, where its agent is too old to say: writing and reading back are what takes time.
 fn percent(step: &Step) -> u32 {
     let share = |of: u64| {
         let done = u128::from(step.done_bytes.min(step.total_bytes)) * u128::from(of);

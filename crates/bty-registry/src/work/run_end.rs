@@ -13,7 +13,7 @@ use crate::{
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Ended {
     /// The image is on the disk, proved.
-    Flashed(FlashRecord),
+    Flashed(Box<FlashRecord>),
     /// The hardware is on record.
     Inventoried,
     /// It failed.
@@ -45,12 +45,12 @@ pub(super) fn end(
     if let Some(step) = run.steps.last_mut().filter(|step| step.ended_at.is_none()) {
         step.ended_at = Some(now);
     }
-    run.failure = None;
+    (run.failure, run.progress) = (None, None);
     let (kind, message) = match ended {
         Ended::Flashed(record) => {
             let next = record.next_boot.as_ref().map(told_firmware).unwrap_or_default();
             let message = format!("flashed and proved {}{next}", record.proved_id);
-            run.record = Some(record);
+            run.record = Some(*record);
             run.state = RunState::Succeeded;
             ("run.succeeded", message)
         }

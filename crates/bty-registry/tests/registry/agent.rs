@@ -172,6 +172,7 @@ async fn a_machine_is_flashed_once_with_every_step_on_record() {
         done_bytes,
         total_bytes: 100,
         disk: hardware().disks.pop(),
+        progress: None,
     };
     let reports =
         vec![report("gate", 0), report("write", 10), report("write", 50), report("prove", 50)];

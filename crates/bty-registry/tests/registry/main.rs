@@ -10,4 +10,5 @@ mod harness;
 mod images;
 mod machines;
 mod publishers;
+mod receipts;
 mod store;

@@ -4,6 +4,7 @@ pub(crate) mod dhcp;
 pub(crate) mod event;
 pub(crate) mod image;
 pub(crate) mod machine;
+pub(crate) mod receipt;
 pub(crate) mod run;
 pub(crate) mod status;
 pub(crate) mod token;

@@ -1,12 +1,12 @@
 //! `btyctl run`.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, time::Duration};
 
 use bty_api::registry::v1::{
-    GetRunRequest, ListRunsRequest, NextBoot, Run as Known, RunState, RunStep, WatchRunsRequest,
-    run_service_client::RunServiceClient,
+    FlashRecord, GetRunRequest, ListRunsRequest, NextBoot, Run as Known, RunProgress, RunState,
+    RunStep, StepWork, WatchRunsRequest, run_service_client::RunServiceClient,
 };
-use bty_types::ErrorKind;
+use bty_types::{ErrorKind, receipt::Step};
 
 use crate::{
     arguments::Run,
@@ -14,6 +14,7 @@ use crate::{
     failure::Failure,
     output::{Output, bytes, facts, short, table, time, word},
     progress::Progress,
+    verb::receipt,
 };
 
 pub(crate) async fn run(verb: Run, connection: &Connection, output: Output) -> Result<(), Failure> {
@@ -51,18 +52,44 @@ pub(crate) async fn run(verb: Run, connection: &Connection, output: Output) -> R
                     output.show_next(&change, |_| String::new())?;
                 }
                 last = change.run.unwrap_or_default();
-                if let Some(step) = last.steps.last() {
-                    progress.update(
-                        &step.name,
-                        step.done_bytes,
-                        Some(step.total_bytes).filter(|&total| total > 0),
-                    );
-                }
+                follow(&last, &mut progress);
             }
             progress.end();
             ended(&last, output)
         }
     }
+}
+
+/// Shows how far a run is.
+fn follow(run: &Known, progress: &mut Progress) {
+    let Some(step) = run.steps.last() else { return };
+    match &run.progress {
+        Some(told) => progress.percent(&step.name, told.percent, &pace(told)),
+        None if run.state() == RunState::Running => {
+            let total = Some(step.total_bytes).filter(|&total| total > 0);
+            progress.update(&step.name, step.done_bytes, total);
+        }
+        // Its end is shown as a whole.
+        None => {}
+    }
+}
+
+/// The rate of a run, and how long the rest takes.
+fn pace(told: &RunProgress) -> String {
+    let mut text = String::new();
+    if told.bytes_per_second > 0 {
+        let _ = write!(text, "  {:>8}/s", bytes(told.bytes_per_second));
+    }
+    if let Some(left) = told.left_ms {
+        let seconds = left.div_ceil(1000);
+        let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+        let _ = match hours {
+            0 => write!(text, "  {minutes}:{seconds:02} left"),
+            1..100 => write!(text, "  {hours}:{minutes:02}:{seconds:02} left"),
+            _ => write!(text, "  days left"),
+        };
+    }
+    text
 }
 
 fn ended(run: &Known, output: Output) -> Result<(), Failure> {
@@ -81,16 +108,22 @@ fn state(run: &Known) -> String {
 }
 
 fn line(run: &Known) -> String {
-    let step =
-        run.steps.last().map(|step| format!("{}{}", step.name, percent(step))).unwrap_or_default();
+    let step = at(run);
+    let pace = run.progress.as_ref().map(pace).unwrap_or_default();
     let why = run.failure.clone().unwrap_or_default().message;
-    format!("{}  {}  {}  {step} {why}", run.id, run.mac, state(run))
+    format!("{}  {}  {}  {step}{pace} {why}", run.id, run.mac, state(run))
 }
 
-fn percent(step: &RunStep) -> String {
-    match step.done_bytes.saturating_mul(100).checked_div(step.total_bytes) {
-        Some(percent) => format!(" {percent} %"),
-        None => String::new(),
+/// Which step a run is in, and how far the whole is; where its agent doesn't say that, the step.
+fn at(run: &Known) -> String {
+    let Some(step) = run.steps.last() else { return String::new() };
+    let percent = match &run.progress {
+        Some(told) => Some(told.percent.into()),
+        None => step.done_bytes.saturating_mul(100).checked_div(step.total_bytes),
+    };
+    match percent {
+        Some(percent) => format!("{} {percent} %", step.name),
+        None => step.name.clone(),
     }
 }
 
@@ -99,18 +132,13 @@ fn list(runs: &[Known]) -> String {
         return "no runs yet".to_owned();
     }
     let rows = runs.iter().map(|run| {
-        let step = run
-            .steps
-            .last()
-            .map(|step| format!("{}{}", step.name, percent(step)))
-            .unwrap_or_default();
         [
             run.id.clone(),
             run.mac.clone(),
             word(run.action().as_str_name(), "ACTION_"),
             run.image.clone(),
             state(run),
-            step,
+            at(run),
             time(run.started_at.as_ref()),
             run.failure.clone().unwrap_or_default().reason,
         ]
@@ -121,16 +149,6 @@ fn list(runs: &[Known]) -> String {
 fn show(run: &Known) -> String {
     let disk = run.disk.clone().unwrap_or_default();
     let record = run.record.clone().unwrap_or_default();
-    let moved = if record.proved_id.is_empty() {
-        String::new()
-    } else {
-        let (fetched, written) = (bytes(record.fetched_bytes), bytes(record.written_bytes));
-        format!(
-            "fetched {fetched}, wrote {written}, zeroed {}, in {} ms",
-            bytes(record.zeroed_bytes),
-            record.elapsed_ms
-        )
-    };
     let failure = run.failure.clone().unwrap_or_default();
     let mut text = facts(&[
         ("run", run.id.clone()),
@@ -157,7 +175,12 @@ fn show(run: &Known) -> String {
         ("started", time(run.started_at.as_ref())),
         ("ended", time(run.ended_at.as_ref())),
         ("proved", record.proved_id.clone()),
-        ("moved", moved),
+        ("moved", moved(&record)),
+        ("asked how", asked(&record)),
+        ("choice", record.work.as_ref().map(|work| work.choice.clone()).unwrap_or_default()),
+        ("repeated", repeated(&record)),
+        ("agent", run.agent_version.clone()),
+        ("progress", run.progress.as_ref().map(progress).unwrap_or_default()),
         ("boots next", next_boot(record.next_boot.as_ref())),
         ("boot order", boot_order(record.next_boot.as_ref())),
         ("warning", record.next_boot.as_ref().map(|next| next.warning.clone()).unwrap_or_default()),
@@ -178,13 +201,65 @@ fn show(run: &Known) -> String {
         };
         [step.name.clone(), took(step), amount]
     });
-    let _ = writeln!(text, "\n{}", table(["STEP", "TOOK", "BYTES"], steps));
+    let steps = match &record.work {
+        Some(work) => receipt::steps(work.steps.iter().map(measured)),
+        None => table(["STEP", "TOOK", "BYTES"], steps),
+    };
+    let _ = writeln!(text, "\n{steps}");
     for (name, log) in [("agent", &failure.agent_log), ("kernel", &failure.kernel_log)] {
         if !log.is_empty() {
             let _ = writeln!(text, "\nthe {name}'s log\n{log}");
         }
     }
     text
+}
+
+/// How far a run is, in words.
+fn progress(told: &RunProgress) -> String {
+    let (right, written) = (bytes(told.right_bytes), bytes(told.written_bytes));
+    let zeroed = bytes(told.zeroed_bytes);
+    format!(
+        "{} %{}; {right} right already, {written} written, {zeroed} zeroed",
+        told.percent,
+        pace(told)
+    )
+}
+
+/// What became of the bytes of a flash.
+fn moved(record: &FlashRecord) -> String {
+    if record.proved_id.is_empty() {
+        return String::new();
+    }
+    let (fetched, written) = (bytes(record.fetched_bytes), bytes(record.written_bytes));
+    let zeroed = bytes(record.zeroed_bytes);
+    let seconds = Duration::from_millis(record.elapsed_ms).as_secs_f64();
+    let right = match &record.work {
+        Some(work) => {
+            let (raw, compared) = (bytes(work.raw_bytes), bytes(work.compared_bytes));
+            format!("{} of {raw} right already ({compared} compared), ", bytes(work.right_bytes))
+        }
+        None => String::new(),
+    };
+    format!("{right}{fetched} fetched, {written} written, {zeroed} zeroed, in {seconds:.1} s")
+}
+
+fn asked(record: &FlashRecord) -> String {
+    let Some(work) = &record.work else { return String::new() };
+    format!("compare {}, verify {}, holes {}", work.compare, work.verify, work.holes)
+}
+
+fn repeated(record: &FlashRecord) -> String {
+    match record.work.as_ref().map(|work| (work.refetched_chunks, work.retried_requests)) {
+        None | Some((0, 0)) => String::new(),
+        Some((chunks, requests)) => {
+            format!("{chunks} chunks that came wrong, {requests} requests that failed")
+        }
+    }
+}
+
+/// A step as its agent measured it.
+fn measured(step: &StepWork) -> Step {
+    Step::new(step.name.clone(), step.elapsed_ms, step.bytes)
 }
 
 /// What the firmware was told to boot next.

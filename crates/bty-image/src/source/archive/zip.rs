@@ -182,10 +182,10 @@ fn header(reader: &mut impl Read) -> io::Result<Header> {
     reader.read_exact(&mut extra)?;
     if let Some((bytes, packed_bytes)) = large_sizes(Fields(&extra)) {
         header.is_large = true;
-        if header.bytes == u32::MAX.into() {
+        if header.bytes == u64::from(u32::MAX) {
             header.bytes = bytes;
         }
-        if header.packed_bytes == u32::MAX.into() {
+        if header.packed_bytes == u64::from(u32::MAX) {
             header.packed_bytes = packed_bytes;
         }
     }
