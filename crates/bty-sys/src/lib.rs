@@ -7,9 +7,11 @@
 mod aligned;
 mod block;
 mod ethtool;
+mod freeze;
 mod listen_fds;
 
 pub use aligned::{ALIGNMENT, AlignedBuf};
 pub use block::{discard, reread_partitions, sector_sizes, zero_out};
 pub use ethtool::{Offload, turn_off, turn_off_eee};
+pub use freeze::{freeze, thaw};
 pub use listen_fds::listen_fds_with_names;
