@@ -9,6 +9,7 @@ pub mod supply;
 
 mod agent;
 mod calm;
+mod capture;
 mod command;
 mod daemon;
 mod drivers;

@@ -15,6 +15,11 @@ pub(crate) fn u64_le(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(array(bytes, at)?))
 }
 
+/// Two bytes, the higher first.
+pub(crate) fn u16_be(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_be_bytes(array(bytes, at)?))
+}
+
 /// Four bytes, the highest first.
 pub(crate) fn u32_be(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_be_bytes(array(bytes, at)?))

@@ -5,12 +5,15 @@
 //! what is in an image. Nothing here knows disks, networks or machines, and everything works in bounded memory on bytes that anybody
 //! may have made.
 
+pub mod assemble;
 pub mod container;
+pub mod freespace;
 pub mod import;
 pub mod inspect;
 pub mod source;
 pub mod verify;
 
+mod crc32c;
 mod fields;
 mod read_at;
 mod zeros;

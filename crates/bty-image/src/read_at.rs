@@ -1,6 +1,6 @@
 //! Reading at an offset, without a position that readers would share.
 
-use std::{fs::File, io, os::unix::fs::FileExt};
+use std::{fs::File, io, os::unix::fs::FileExt, sync::Arc};
 
 /// Bytes that can be read at any offset, by several threads at a time.
 pub trait ReadAt {
@@ -35,6 +35,16 @@ impl ReadAt for [u8] {
 }
 
 impl<T: ReadAt + ?Sized> ReadAt for &T {
+    fn length(&self) -> io::Result<u64> {
+        T::length(self)
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        T::read_exact_at(self, buffer, offset)
+    }
+}
+
+impl<T: ReadAt + ?Sized> ReadAt for Arc<T> {
     fn length(&self) -> io::Result<u64> {
         T::length(self)
     }

@@ -7,6 +7,7 @@
 mod aligned;
 mod block;
 mod ethtool;
+mod freeze;
 mod listen_fds;
 mod nvme;
 mod scsi;
@@ -14,6 +15,7 @@ mod scsi;
 pub use aligned::{ALIGNMENT, AlignedBuf};
 pub use block::{discard, reread_partitions, sector_sizes, secure_discard, zero_out};
 pub use ethtool::{Offload, turn_off, turn_off_eee};
+pub use freeze::{freeze, thaw};
 pub use listen_fds::listen_fds_with_names;
 pub use nvme::{NvmeCommand, nvme_admin, nvme_namespace};
 pub use scsi::{ScsiAnswer, ScsiData, scsi_command};

@@ -7,6 +7,7 @@ use std::{
 
 use bty_image::{
     container::{ChunkDecoder, Index},
+    freespace::{Options, survey},
     inspect,
     source::{Limits, open_file_within, open_stream_within},
 };
@@ -96,4 +97,20 @@ pub(crate) fn contents(data: &[u8]) {
 pub(crate) fn partitions(data: &[u8]) {
     let found = inspect::inspect(data);
     assert!(found.partitions.len() <= 1024, "{} partitions", found.partitions.len());
+}
+
+/// A whole disk, and what its file systems call free: both walks find the same, in order, within the disk.
+pub(crate) fn freespace(data: &[u8]) {
+    let survey = survey(data, &inspect::inspect(data), Options { swap: true });
+    let (mut end, mut sum) = (0, 0);
+    for range in survey.free() {
+        let range = range.expect("what was read once is read again");
+        assert!(range.start >= end && range.end > range.start, "{range:?} behind {end}");
+        end = range.end;
+        sum += range.end - range.start;
+    }
+    assert!(end <= data.len() as u64, "free space beyond the end");
+    let said: u64 =
+        survey.findings().iter().filter_map(|found| found.free_bytes.as_ref().ok()).sum();
+    assert_eq!(sum, said, "one walk finds more than the other");
 }

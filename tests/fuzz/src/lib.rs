@@ -21,7 +21,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 14] = [
+pub const TARGETS: [Target; 15] = [
     Target { name: "dhcp", run: dhcp::datagrams },
     Target { name: "tftp_request", run: tftp::request },
     Target { name: "tftp_transfer", run: tftp::transfer },
@@ -34,6 +34,7 @@ pub const TARGETS: [Target; 14] = [
     Target { name: "source", run: image::source },
     Target { name: "partitions", run: image::partitions },
     Target { name: "contents", run: image::contents },
+    Target { name: "freespace", run: image::freespace },
     Target { name: "boot_entry", run: firmware::boot_entry },
     Target { name: "loader", run: firmware::loader },
 ];

@@ -2168,6 +2168,179 @@ impl ::prost::Name for UploadImageResponse {
         "/bty.registry.v1.UploadImageResponse".into()
     }
 }
+/// Request of CaptureImage.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CaptureImageRequest {
+    /// The first message is a header; then come the disk's chunks in their order, and the end.
+    #[prost(oneof = "capture_image_request::Part", tags = "1, 2, 3, 4, 5")]
+    pub part: ::core::option::Option<capture_image_request::Part>,
+}
+/// Nested message and enum types in `CaptureImageRequest`.
+pub mod capture_image_request {
+    /// The first message is a header; then come the disk's chunks in their order, and the end.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Part {
+        /// What is captured.
+        #[prost(message, tag = "1")]
+        Header(super::CaptureHeader),
+        /// The next chunks are those of the base image, so many.
+        #[prost(uint64, tag = "2")]
+        SameChunks(u64),
+        /// The next chunks are all zeros, so many.
+        #[prost(uint64, tag = "3")]
+        ZeroChunks(u64),
+        /// The next chunk.
+        #[prost(message, tag = "4")]
+        Chunk(super::CapturedChunk),
+        /// The image's id, as the caller has found it: there are no more chunks.
+        #[prost(string, tag = "5")]
+        EndId(::prost::alloc::string::String),
+    }
+}
+impl ::prost::Name for CaptureImageRequest {
+    const NAME: &'static str = "CaptureImageRequest";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.CaptureImageRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.CaptureImageRequest".into()
+    }
+}
+/// What is captured.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CaptureHeader {
+    /// The name to give the image, "name:tag".
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// The image that the disk is likely to be like, "name:tag" or id; empty for none.
+    #[prost(string, tag = "2")]
+    pub base: ::prost::alloc::string::String,
+    /// Size of the disk, in bytes.
+    #[prost(uint64, tag = "3")]
+    pub raw_bytes: u64,
+    /// What to record as its source: the disk, as people call it.
+    #[prost(string, tag = "4")]
+    pub source: ::prost::alloc::string::String,
+}
+impl ::prost::Name for CaptureHeader {
+    const NAME: &'static str = "CaptureHeader";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.CaptureHeader".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.CaptureHeader".into()
+    }
+}
+/// A chunk that the base image has not.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CapturedChunk {
+    /// Its BLAKE3 chaining value, 32 bytes (docs/format/container.md).
+    #[prost(bytes = "vec", tag = "1")]
+    pub value: ::prost::alloc::vec::Vec<u8>,
+    /// Its zstd frame, which states its size and has a checksum.
+    #[prost(bytes = "vec", tag = "2")]
+    pub frame: ::prost::alloc::vec::Vec<u8>,
+}
+impl ::prost::Name for CapturedChunk {
+    const NAME: &'static str = "CapturedChunk";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.CapturedChunk".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.CapturedChunk".into()
+    }
+}
+/// Response of CaptureImage.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CaptureImageResponse {
+    /// What there is to say.
+    #[prost(oneof = "capture_image_response::Event", tags = "1, 2, 3, 4")]
+    pub event: ::core::option::Option<capture_image_response::Event>,
+}
+/// Nested message and enum types in `CaptureImageResponse`.
+pub mod capture_image_response {
+    /// What there is to say.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Event {
+        /// Sent first.
+        #[prost(message, tag = "1")]
+        Start(super::CaptureStart),
+        /// The values of the next chunks of the base image, 32 bytes each, as far as it has chunks that the disk has too.
+        #[prost(bytes, tag = "2")]
+        BaseValues(::prost::alloc::vec::Vec<u8>),
+        /// Sent about four times a second.
+        #[prost(message, tag = "3")]
+        Progress(super::ImportProgress),
+        /// Sent last.
+        #[prost(message, tag = "4")]
+        Result(super::CaptureResult),
+    }
+}
+impl ::prost::Name for CaptureImageResponse {
+    const NAME: &'static str = "CaptureImageResponse";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.CaptureImageResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.CaptureImageResponse".into()
+    }
+}
+/// How a capture is to be sent.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CaptureStart {
+    /// Size of the chunks, in bytes: a power of two from 64 KiB to 1 MiB.
+    #[prost(uint32, tag = "1")]
+    pub chunk_bytes: u32,
+    /// How many values of the base image's chunks will be told; 0 where there is no base.
+    #[prost(uint64, tag = "2")]
+    pub base_chunks: u64,
+    /// The id of the base image; empty where there is none.
+    #[prost(string, tag = "3")]
+    pub base_id: ::prost::alloc::string::String,
+}
+impl ::prost::Name for CaptureStart {
+    const NAME: &'static str = "CaptureStart";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.CaptureStart".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.CaptureStart".into()
+    }
+}
+/// What a capture has come to.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CaptureResult {
+    /// The image.
+    #[prost(message, optional, tag = "1")]
+    pub image: ::core::option::Option<Image>,
+    /// Chunks that were the base image's.
+    #[prost(uint64, tag = "2")]
+    pub same_chunks: u64,
+    /// Chunks that are all zeros and were not sent.
+    #[prost(uint64, tag = "3")]
+    pub zero_chunks: u64,
+    /// Chunks that were sent.
+    #[prost(uint64, tag = "4")]
+    pub sent_chunks: u64,
+    /// Bytes of their frames.
+    #[prost(uint64, tag = "5")]
+    pub sent_bytes: u64,
+}
+impl ::prost::Name for CaptureResult {
+    const NAME: &'static str = "CaptureResult";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.CaptureResult".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.CaptureResult".into()
+    }
+}
 /// Request of ListImages.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListImagesRequest {}
@@ -2803,6 +2976,26 @@ pub mod image_service_client {
                 .insert(GrpcMethod::new("bty.registry.v1.ImageService", "UploadImage"));
             self.inner.streaming(req, path, codec).await
         }
+        /// Imports a disk that the caller reads chunk by chunk. It is told what a base image has, and sends what that has not. The image is
+        /// recorded as by any import; what fails or is cut off leaves nothing behind.
+        pub async fn capture_image(
+            &mut self,
+            request: impl tonic::IntoStreamingRequest<Message = super::CaptureImageRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::CaptureImageResponse>>,
+            tonic::Status,
+        > {
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path =
+                http::uri::PathAndQuery::from_static("/bty.registry.v1.ImageService/CaptureImage");
+            let mut req = request.into_streaming_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("bty.registry.v1.ImageService", "CaptureImage"));
+            self.inner.streaming(req, path, codec).await
+        }
         /// Lists images, newest first.
         pub async fn list_images(
             &mut self,
@@ -2995,6 +3188,17 @@ pub mod image_service_server {
             &self,
             request: tonic::Request<tonic::Streaming<super::UploadImageRequest>>,
         ) -> std::result::Result<tonic::Response<Self::UploadImageStream>, tonic::Status>;
+        /// Server streaming response type for the CaptureImage method.
+        type CaptureImageStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::CaptureImageResponse, tonic::Status>,
+            > + std::marker::Send
+            + 'static;
+        /// Imports a disk that the caller reads chunk by chunk. It is told what a base image has, and sends what that has not. The image is
+        /// recorded as by any import; what fails or is cut off leaves nothing behind.
+        async fn capture_image(
+            &self,
+            request: tonic::Request<tonic::Streaming<super::CaptureImageRequest>>,
+        ) -> std::result::Result<tonic::Response<Self::CaptureImageStream>, tonic::Status>;
         /// Lists images, newest first.
         async fn list_images(
             &self,
@@ -3199,6 +3403,50 @@ pub mod image_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = UploadImageSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/bty.registry.v1.ImageService/CaptureImage" => {
+                    #[allow(non_camel_case_types)]
+                    struct CaptureImageSvc<T: ImageService>(pub Arc<T>);
+                    impl<T: ImageService>
+                        tonic::server::StreamingService<super::CaptureImageRequest>
+                        for CaptureImageSvc<T>
+                    {
+                        type Response = super::CaptureImageResponse;
+                        type ResponseStream = T::CaptureImageStream;
+                        type Future =
+                            BoxFuture<tonic::Response<Self::ResponseStream>, tonic::Status>;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<tonic::Streaming<super::CaptureImageRequest>>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ImageService>::capture_image(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CaptureImageSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

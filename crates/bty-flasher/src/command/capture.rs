@@ -1,116 +1,288 @@
-//! `bty-flasher capture`: a disk becomes a container.
+//! `bty-flasher capture`: a disk becomes an image, in a file or in a registry.
 
 #![allow(clippy::print_stdout, reason = "results go to standard output")]
 
 use std::{
-    fs::{self, File},
-    io::{self, BufWriter, Read, Write},
+    fs::File,
+    io::{self, BufWriter, Write},
     path::Path,
-    sync::atomic::AtomicBool,
+    sync::{Arc, atomic::AtomicBool},
+    thread,
 };
 
-use bty_disk::{
-    device::{BlockDevice, Target},
-    discover::System,
-};
+use bty_api::registry::v1::{CaptureResult, CaptureStart, capture_image_request::Part};
+use bty_disk::{Disk, device::BlockDevice, discover::System};
 use bty_image::{
-    import::{self, ImportError, Summary, import},
-    source::{self, Source},
+    ReadAt as _,
+    container::{CHUNK_BYTES, MAX_CHUNK_BYTES},
+    freespace::{self, Finding, Survey, survey},
+    import::{self, Summary, import},
+    inspect::{HEAD_BYTES, inspect},
+    source::{self, Format as SourceFormat},
 };
-use bty_sys::AlignedBuf;
 use bty_types::ErrorKind;
 use indicatif::DecimalBytes;
 
-use super::{CaptureArguments, Failure, Format, show::Show, write};
+use super::{CaptureArguments, Failure, Format, LeaveOut, show::Show, write};
 use crate::{
+    capture::{
+        chunks::{Cut, chunks},
+        file::{Unnamed, folder},
+        frozen::Frozen,
+        original::Original,
+        pieces::Pieces,
+        upload::{Door, UploadError, Values, Wanted, upload},
+    },
     engine::{Job, Meter, Step},
     target,
 };
 
-/// Read from the disk at once.
-const READ_BYTES: usize = 4 << 20;
+/// From this size on an image has larger chunks, so that its index stays small.
+const LARGE_DISK_BYTES: u64 = 64 << 30;
 
 pub(super) fn run(arguments: &CaptureArguments) -> Result<(), Failure> {
-    let out = arguments.out.as_path();
-    if out.exists() {
-        let message = format!("{} exists already; remove it, or name another file", out.display());
-        return Err(Failure::new(ErrorKind::Conflict, message));
+    // What is wrong with it is said before anything is frozen.
+    let door = match &arguments.into {
+        None => None,
+        Some(into) => Some(
+            Door::parse(into, arguments.token_file.as_deref())
+                .map_err(|problem| refused(&problem))?,
+        ),
+    };
+    let subject = open(arguments)?;
+    let survey = look(&subject.original, arguments)?;
+    warn(survey.findings());
+    match door {
+        Some(door) => into_registry(arguments, &door, subject, &survey),
+        None => into_file(arguments, subject, &survey),
     }
-    let (path, source) = open(&arguments.disk)?;
-    let total_bytes = source.raw_bytes().unwrap_or_default();
+}
+
+type Looked = Survey<Arc<Original>>;
+
+fn refused(problem: &UploadError) -> Failure {
+    Failure::of(problem.kind(), problem)
+}
+
+fn into_registry(
+    arguments: &CaptureArguments,
+    door: &Door,
+    subject: Subject,
+    survey: &Looked,
+) -> Result<(), Failure> {
+    let Subject { called, original, frozen } = subject;
+    let total_bytes = original.size_bytes();
+    let wanted = Wanted {
+        name: arguments.out.clone(),
+        base: arguments.base.clone().unwrap_or_default(),
+        source: called.clone(),
+        raw_bytes: total_bytes,
+    };
     let show = Show::new(arguments.output);
+    let mut pieces = Pieces::new(original, survey.free());
+    let level = arguments.level;
+    let produce =
+        move |start: CaptureStart, mut values: Values, pass: &mut dyn FnMut(Part) -> bool| {
+            let cut = Cut {
+                raw_bytes: total_bytes,
+                chunk_bytes: start.chunk_bytes,
+                base_chunks: start.base_chunks,
+                level,
+                workers: thread::available_parallelism().map_or(1, usize::from),
+            };
+            let report = |event| show.event(event);
+            let meter = Meter::new(Job::default(), &report);
+            meter.step(Step::Capture, total_bytes);
+            let read = chunks(
+                &mut pieces,
+                cut,
+                &mut || values.next(),
+                &mut |part| pass(part),
+                &mut |done_bytes| meter.reach(done_bytes),
+            );
+            if read.is_ok() {
+                meter.end();
+            }
+            show.end();
+            let id = read?;
+            // It is no image of one moment where they did not stand still all the time.
+            frozen.map_or(Ok(()), Frozen::thaw).map_err(|problem| {
+                UploadError::Unsteady(problem.kind(), bty_api::status::chain(&problem))
+            })?;
+            Ok(id)
+        };
+    let result = upload(door, wanted, produce);
+    tell_of_registry(
+        arguments,
+        &called,
+        survey.findings(),
+        &result.map_err(|problem| refused(&problem))?,
+    );
+    Ok(())
+}
+
+fn into_file(
+    arguments: &CaptureArguments,
+    subject: Subject,
+    survey: &Looked,
+) -> Result<(), Failure> {
+    let Subject { called, original, frozen } = subject;
+    let captured = to_file(arguments, &original, survey);
+    // It is no image of one moment where they did not stand still all the time.
+    let thawed = frozen.map_or(Ok(()), Frozen::thaw);
+    let (unnamed, summary) = captured?;
+    thawed.map_err(|problem| Failure::of(problem.kind(), &problem))?;
+    let out = Path::new(&arguments.out);
+    unnamed.finish().map_err(|problem| writing(out, &problem))?;
+    tell(arguments.output, &called, out, survey.findings(), &summary);
+    Ok(())
+}
+
+/// What is captured.
+struct Subject {
+    /// What people call it.
+    called: String,
+    original: Arc<Original>,
+    frozen: Option<Frozen>,
+}
+
+/// The disk, held so that nobody mounts or writes it, or frozen; or the file.
+fn open(arguments: &CaptureArguments) -> Result<Subject, Failure> {
+    let path = Path::new(&arguments.disk);
+    if path.is_file() {
+        return open_file(path);
+    }
+    let selector = write::selector(&arguments.disk)?;
+    let system = System::default();
+    let disk = target::find(&system, &selector)
+        .map_err(|problem| Failure::of(problem.kind(), &problem))?;
+    let mut frozen = None;
+    if let Some(user) = disk.in_use.first() {
+        if !arguments.frozen {
+            let message = format!(
+                "{} is in use ({user}): what changes while it is read would be half in the image; unmount or stop it \
+                 first, or have file systems that are mounted stand still meanwhile: --frozen",
+                disk.path
+            );
+            return Err(Failure::new(ErrorKind::Precondition, message));
+        }
+        frozen = Some(freeze(&system, &disk, arguments)?);
+    }
+    let opened = match frozen {
+        None => BlockDevice::hold_to_read(disk.path.as_ref()),
+        Some(_) => BlockDevice::open_to_read(disk.path.as_ref()),
+    };
+    let device = opened.map_err(|problem| Failure::of(problem.kind(), &problem))?;
+    Ok(Subject { called: disk.path, original: Arc::new(Original::disk(device)), frozen })
+}
+
+fn freeze(system: &System, disk: &Disk, arguments: &CaptureArguments) -> Result<Frozen, Failure> {
+    let writes_to = arguments.into.is_none().then(|| folder(Path::new(&arguments.out)));
+    let frozen =
+        Frozen::freeze(disk, writes_to).map_err(|problem| Failure::of(problem.kind(), &problem))?;
+    let now = system.named(&disk.path).map(|disk| disk.in_use);
+    if now.as_ref() != Some(&disk.in_use) {
+        let message = format!("{} was mounted or unmounted meanwhile; try again", disk.path);
+        return Err(Failure::new(ErrorKind::Precondition, message));
+    }
+    Ok(frozen)
+}
+
+fn open_file(path: &Path) -> Result<Subject, Failure> {
+    let failed = |problem: io::Error| {
+        let kind = match problem.kind() {
+            io::ErrorKind::PermissionDenied => ErrorKind::Denied,
+            _ => ErrorKind::Unavailable,
+        };
+        Failure::new(kind, format!("reading {}: {problem}", path.display()))
+    };
+    let file = File::open(path).map_err(failed)?;
+    let size_bytes = file.metadata().map_err(failed)?.len();
+    let source =
+        source::open_file(path, None).map_err(|problem| Failure::of(problem.kind(), &problem))?;
+    if source.format() != SourceFormat::Raw || source.raw_bytes() != Some(size_bytes) {
+        let message = format!(
+            "{} is no raw disk ({}): bty-flasher write and btyctl image import take it as it is",
+            path.display(),
+            source.format().as_str()
+        );
+        return Err(Failure::new(ErrorKind::InvalidInput, message));
+    }
+    let original = Arc::new(Original::file(file, size_bytes));
+    Ok(Subject { called: path.display().to_string(), original, frozen: None })
+}
+
+/// What of the disk is free.
+fn look(original: &Arc<Original>, arguments: &CaptureArguments) -> Result<Looked, Failure> {
+    if arguments.keep_free {
+        return Ok(Survey::whole(Arc::clone(original)));
+    }
+    let size = usize::try_from(original.size_bytes()).unwrap_or(HEAD_BYTES).min(HEAD_BYTES);
+    let mut head = vec![0; size];
+    original.read_exact_at(&mut head, 0).map_err(|problem| {
+        let message = format!("reading the beginning of {}: {problem}", arguments.disk);
+        Failure::new(ErrorKind::Unavailable, message)
+    })?;
+    let options = freespace::Options { swap: arguments.leave_out.contains(&LeaveOut::Swap) };
+    Ok(survey(Arc::clone(original), &inspect(&head), options))
+}
+
+fn warn(findings: &[Finding]) {
+    for Finding { partition, kind, free_bytes } in findings {
+        if let Err(why) = free_bytes {
+            eprintln!("warning: the {kind} {} is taken whole: {why}", place(*partition));
+        }
+    }
+}
+
+fn place(partition: Option<u32>) -> String {
+    partition.map_or_else(|| "on the disk".to_owned(), |number| format!("in partition {number}"))
+}
+
+fn to_file(
+    arguments: &CaptureArguments,
+    original: &Arc<Original>,
+    survey: &Looked,
+) -> Result<(Unnamed, Summary), Failure> {
+    let out = Path::new(&arguments.out);
+    let unnamed = Unnamed::begin(out).map_err(|problem| writing(out, &problem))?;
+    let total_bytes = original.size_bytes();
+    let source = source::open_disk(Pieces::new(Arc::clone(original), survey.free()), total_bytes);
     let options = import::Options {
         level: arguments.level,
         // The disk is what it is.
         max_raw_bytes: u64::MAX,
+        ratio_from_bytes: u64::MAX,
+        chunk_bytes: if total_bytes < LARGE_DISK_BYTES { CHUNK_BYTES } else { MAX_CHUNK_BYTES },
         ..import::Options::default()
     };
+    let show = Show::new(arguments.output);
     let report = |event| show.event(event);
     let meter = Meter::new(Job::default(), &report);
     meter.step(Step::Capture, total_bytes);
-    let captured = store(out, |file| {
-        import(source, file, &options, &AtomicBool::new(false), |progress| {
-            meter.reach(progress.raw_bytes);
-        })
+    let mut writer = BufWriter::new(&unnamed.file);
+    let summary = import(source, &mut writer, &options, &AtomicBool::new(false), |progress| {
+        meter.reach(progress.raw_bytes);
     });
-    if captured.is_ok() {
+    if summary.is_ok() {
         meter.end();
     }
     show.end();
-    let summary = captured?;
-    tell(arguments.output, &path, out, &summary);
-    Ok(())
+    let summary = summary.map_err(|problem| Failure::of(problem.kind(), &problem))?;
+    writer.flush().map_err(|problem| writing(out, &problem))?;
+    drop(writer);
+    Ok((unnamed, summary))
 }
 
-/// The disk, held so that nobody mounts or writes it, as a stream of its bytes.
-fn open(disk: &str) -> Result<(String, Source), Failure> {
-    let selector = write::selector(disk)?;
-    let disk = target::find(&System::default(), &selector)
-        .map_err(|problem| Failure::of(problem.kind(), &problem))?;
-    if let Some(user) = disk.in_use.first() {
-        let message = format!(
-            "{} is in use ({user}): what changes while it is read would be half in the image; unmount or stop it first",
-            disk.path
-        );
-        return Err(Failure::new(ErrorKind::Precondition, message));
+fn writing(out: &Path, problem: &io::Error) -> Failure {
+    if problem.kind() == io::ErrorKind::AlreadyExists {
+        let message = format!("{} exists already; remove it, or name another file", out.display());
+        return Failure::new(ErrorKind::Conflict, message);
     }
-    let device = BlockDevice::hold_to_read(disk.path.as_ref())
-        .map_err(|problem| Failure::of(problem.kind(), &problem))?;
-    let size_bytes = device.size_bytes();
-    let reader = DiskReader { device, buffer: AlignedBuf::new(READ_BYTES), at: 0, filled: 0..0 };
-    let source = source::open_stream(reader, Some(size_bytes), None)
-        .map_err(|problem| Failure::of(problem.kind(), &problem))?;
-    Ok((disk.path, source))
+    Failure::new(ErrorKind::Exhausted, format!("writing {}: {problem}", out.display()))
 }
 
-/// Has the file made under another name, and gives it its own when it is whole and on the disk.
-fn store(
-    out: &Path,
-    make: impl FnOnce(&mut BufWriter<File>) -> Result<Summary, ImportError>,
-) -> Result<Summary, Failure> {
-    let mut partial = out.as_os_str().to_owned();
-    partial.push(".partial");
-    let failed = |problem: io::Error| {
-        Failure::new(ErrorKind::Exhausted, format!("writing {}: {problem}", out.display()))
-    };
-    let file = File::create(&partial).map_err(failed)?;
-    let mut writer = BufWriter::new(file);
-    let outcome = make(&mut writer)
-        .map_err(|problem| Failure::of(problem.kind(), &problem))
-        .and_then(|summary| {
-            writer.flush().map_err(failed)?;
-            writer.get_ref().sync_all().map_err(failed)?;
-            fs::rename(&partial, out).map_err(failed)?;
-            Ok(summary)
-        });
-    if outcome.is_err() {
-        // Whatever keeps it from being removed is said by nobody: the first failure counts.
-        let _ = fs::remove_file(&partial);
-    }
-    outcome
-}
-
-fn tell(output: Format, disk: &str, out: &Path, summary: &Summary) {
+fn tell(output: Format, disk: &str, out: &Path, findings: &[Finding], summary: &Summary) {
     let index = &summary.index;
     if output == Format::Json {
         let line = serde_json::json!({
@@ -119,44 +291,62 @@ fn tell(output: Format, disk: &str, out: &Path, summary: &Summary) {
             "raw_bytes": index.raw_bytes(),
             "mapped_bytes": index.mapped_bytes(),
             "container_bytes": summary.container_bytes,
+            "file_systems": file_systems(findings),
         });
         println!("{line}");
         return;
     }
-    let [raw, mapped, container] =
-        [index.raw_bytes(), index.mapped_bytes(), summary.container_bytes].map(DecimalBytes);
+    let free: u64 = findings.iter().filter_map(|found| found.free_bytes.as_ref().ok()).sum();
+    let [raw, mapped, container, free] =
+        [index.raw_bytes(), index.mapped_bytes(), summary.container_bytes, free].map(DecimalBytes);
     println!("{} holds {}", out.display(), index.id());
-    println!("{raw} of {disk}, of which {mapped} are not zeros, in {container}");
+    println!(
+        "{raw} of {disk}, of which {mapped} are not zeros, in {container}; {free} were free and left out"
+    );
 }
 
-/// A disk, from its first byte to its last.
-struct DiskReader {
-    device: BlockDevice,
-    buffer: AlignedBuf,
-    /// Where the next read of the disk begins.
-    at: u64,
-    /// What of the buffer was read and not taken.
-    filled: std::ops::Range<usize>,
-}
-
-impl Read for DiskReader {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        if self.filled.is_empty() {
-            let left = self.device.size_bytes().saturating_sub(self.at);
-            let size = usize::try_from(left).unwrap_or(READ_BYTES).min(READ_BYTES);
-            let room = self.buffer.get_mut(..size).unwrap_or_default();
-            if !room.is_empty() {
-                self.device.read_at(room, self.at)?;
-            }
-            self.at += size as u64;
-            self.filled = 0..size;
-        }
-        let given = self.buffer.get(self.filled.clone()).unwrap_or_default();
-        let size = given.len().min(out.len());
-        if let (Some(out), Some(given)) = (out.get_mut(..size), given.get(..size)) {
-            out.copy_from_slice(given);
-        }
-        self.filled.start += size;
-        Ok(size)
+fn tell_of_registry(
+    arguments: &CaptureArguments,
+    disk: &str,
+    findings: &[Finding],
+    result: &CaptureResult,
+) {
+    let image = result.image.clone().unwrap_or_default();
+    let CaptureResult { same_chunks, zero_chunks, sent_chunks, sent_bytes, .. } = *result;
+    if arguments.output == Format::Json {
+        let line = serde_json::json!({
+            "disk": disk,
+            "id": image.id,
+            "names": image.names,
+            "raw_bytes": image.raw_bytes,
+            "mapped_bytes": image.mapped_bytes,
+            "container_bytes": image.stored_bytes,
+            "same_chunks": same_chunks,
+            "zero_chunks": zero_chunks,
+            "sent_chunks": sent_chunks,
+            "sent_bytes": sent_bytes,
+            "file_systems": file_systems(findings),
+        });
+        println!("{line}");
+        return;
     }
+    let [raw, mapped, sent] = [image.raw_bytes, image.mapped_bytes, sent_bytes].map(DecimalBytes);
+    println!("{} is {}", arguments.out, image.id);
+    println!("{raw} of {disk}, of which {mapped} are not zeros");
+    println!(
+        "{sent_chunks} chunks were sent in {sent}; {same_chunks} were the base's, {zero_chunks} all zeros"
+    );
+}
+
+/// What was found of each file system, for programs.
+fn file_systems(findings: &[Finding]) -> Vec<serde_json::Value> {
+    let one = |Finding { partition, kind, free_bytes }: &Finding| {
+        serde_json::json!({
+            "partition": partition,
+            "kind": kind,
+            "free_bytes": free_bytes.as_ref().ok(),
+            "whole_because": free_bytes.as_ref().err(),
+        })
+    };
+    findings.iter().map(one).collect()
 }

@@ -52,7 +52,10 @@ enum Verb {
     /// Make an image of a disk: a container, which any of these commands and
     /// the registry take.
     ///
-    /// The disk must not be in use. Parts that are all zeros take no room.
+    /// The disk must not be in use. What its file systems call free becomes
+    /// zeros, and zeros take no room. A file system that was not unmounted,
+    /// or is hibernated, is taken whole. Hibernation and page files are files
+    /// like any other, and stay.
     Capture(CaptureArguments),
     /// Make all that a disk holds go, by the strongest way that it has.
     ///
@@ -68,6 +71,12 @@ enum Verb {
         /// How to show it.
         #[arg(long, value_enum, default_value = "text")]
         output: Format,
+    },
+    /// Has file systems stand still until standard input ends.
+    #[command(hide = true)]
+    ThawGuard {
+        /// Where they are mounted.
+        mounts: Vec<PathBuf>,
     },
     /// Run as the agent of a netbooted machine; reads /proc/cmdline.
     Agent {
@@ -131,16 +140,46 @@ enum HowArgument {
 /// What to make an image of.
 #[derive(Debug, clap::Args)]
 struct CaptureArguments {
-    /// The disk: /dev/sdX, serial:S, wwn:W, or only.
+    /// The disk: /dev/sdX, serial:S, wwn:W, or only; or a file that is a raw
+    /// disk.
     disk: String,
-    /// The file to make, such as disk.img.zst.
-    out: PathBuf,
+    /// The file to make, such as disk.img.zst; with --into the image's name,
+    /// NAME[:TAG].
+    out: String,
+    /// Send the image to a registry, and make no file: the path of its unix
+    /// socket (/run/bty/registry/api.sock), or http://127.0.0.1:7600.
+    #[arg(long, value_name = "SOCKET|URL")]
+    into: Option<String>,
+    /// The image in the registry that the disk is like, NAME[:TAG] or id: what
+    /// it has is not sent.
+    #[arg(long, value_name = "IMAGE", requires = "into")]
+    base: Option<String>,
+    /// The file with the token for a URL.
+    #[arg(long, value_name = "FILE", requires = "into")]
+    token_file: Option<PathBuf>,
+    /// Take what file systems call free as it is, with what was deleted.
+    #[arg(long, visible_alias = "all")]
+    keep_free: bool,
+    /// What to leave out beside free space.
+    #[arg(long, value_enum, value_delimiter = ',', conflicts_with = "keep_free")]
+    leave_out: Vec<LeaveOut>,
+    /// Take a disk of which file systems are mounted: they stand still
+    /// meanwhile, and who writes to them waits.
+    #[arg(long)]
+    frozen: bool,
     /// zstd's level: higher is smaller and slower.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(i32).range(1..=19))]
     level: i32,
     /// How to show progress and result; json is one object a line.
     #[arg(long, value_enum, default_value = "text")]
     output: Format,
+}
+
+/// What is left out of an image on request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LeaveOut {
+    /// The content of swap space; its header stays, with its UUID.
+    Swap,
 }
 
 /// What to compare.
@@ -259,6 +298,9 @@ pub(crate) fn main() -> ExitCode {
         Verb::Capture(arguments) => capture::run(&arguments),
         Verb::Erase(arguments) => erase::run(&arguments),
         Verb::Health { disk, output } => health::run(disk.as_deref(), output),
+        Verb::ThawGuard { mounts } => crate::capture::frozen::guard(&mounts).map_err(|problem| {
+            Failure::new(ErrorKind::Internal, format!("thawing what was frozen: {problem}"))
+        }),
         Verb::Agent { drivers } => return crate::agent::main(drivers.as_deref()),
         Verb::Drivers { ready } => crate::drivers::run(&ready).map_err(|problem| {
             Failure::new(ErrorKind::Internal, format!("loading drivers: {problem}"))

@@ -78,7 +78,7 @@ pub(super) fn seek_entry(bytes: [u8; SEEK_ENTRY_BYTES]) -> (u32, u32) {
 }
 
 /// The largest frame that a chunk of this size may have: zstd's own bound is a 256th more than the chunk and a few bytes.
-pub(super) fn max_frame_bytes(chunk_bytes: u32) -> u32 {
+pub(crate) fn max_frame_bytes(chunk_bytes: u32) -> u32 {
     chunk_bytes + chunk_bytes / 128 + 1024
 }
 

@@ -77,6 +77,42 @@ impl Proof {
     }
 }
 
+/// Merges the values of a disk's chunks as they come, in their order, and holds a few of them only.
+#[derive(Debug, Clone, Default)]
+pub struct Merging {
+    /// The values of whole subtrees, the largest first.
+    subtrees: Vec<ChainingValue>,
+    merged: u64,
+    /// Held back: the last merge of all is another one.
+    last: Option<ChainingValue>,
+}
+
+impl Merging {
+    /// The next chunk has this value ([`chunk_value`]).
+    pub fn add(&mut self, value: [u8; 32]) {
+        let Some(mut value) = self.last.replace(value) else { return };
+        self.merged += 1;
+        for _ in 0..self.merged.trailing_zeros() {
+            let left = self.subtrees.pop().unwrap_or_default();
+            value = merge_subtrees_non_root(&left, &value, Mode::Hash);
+        }
+        self.subtrees.push(value);
+    }
+
+    /// The id of the disk; `None` where no chunk came.
+    pub fn id(mut self) -> Option<ImageId> {
+        let mut value = self.last?;
+        while let Some(left) = self.subtrees.pop() {
+            if self.subtrees.is_empty() {
+                return Some(merge_subtrees_root(&left, &value, Mode::Hash).into());
+            }
+            value = merge_subtrees_non_root(&left, &value, Mode::Hash);
+        }
+        // A single chunk's value is the id.
+        Some(ImageId::new(value))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -109,6 +145,17 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn values_that_come_in_order_merge_to_the_same() {
+        for chunks in 1_u8..70 {
+            let values: Vec<_> = (0..chunks).map(|number| [number; 32]).collect();
+            let mut merging = Merging::default();
+            values.iter().for_each(|&value| merging.add(value));
+            assert_eq!(merging.id(), Some(merge(&values, &|value| *value)), "{chunks} chunks");
+        }
+        assert_eq!(Merging::default().id(), None);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::{
 use zstd::bulk::Compressor;
 
 use crate::{
+    assemble::frame_compressor,
     container::{Entry, chunk_value},
     zeros::is_zero,
 };
@@ -41,9 +42,7 @@ pub(super) struct Worker {
 
 impl Worker {
     pub(super) fn new(level: i32, chunk_bytes: u32) -> io::Result<Self> {
-        let mut compressor = Compressor::new(level)?;
-        compressor.include_checksum(true)?;
-        compressor.include_contentsize(true)?;
+        let compressor = frame_compressor(level)?;
         Ok(Self { compressor, chunk_bytes: chunk_bytes.into(), hole: None })
     }
 

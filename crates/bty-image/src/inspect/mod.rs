@@ -4,12 +4,12 @@
 //! Tolerant: an image that nobody understands is still an image. Only what a person is shown and what the gate needs is read.
 
 mod contents;
-mod filesystem;
+pub(crate) mod filesystem;
 mod gpt;
 mod loaders;
 mod mbr;
 mod partition_types;
-mod sparing;
+pub(crate) mod sparing;
 
 pub use contents::{Contents, contents};
 pub use filesystem::FileSystem;

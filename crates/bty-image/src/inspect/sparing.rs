@@ -10,14 +10,14 @@ const MOST_READS: u32 = 8192;
 const MOST_BYTES: u64 = 256 << 20;
 
 /// A disk that can be read for so long.
-pub(super) struct Sparing<'a, D: ?Sized> {
+pub(crate) struct Sparing<'a, D: ?Sized> {
     disk: &'a D,
     reads_left: Cell<u32>,
     bytes_left: Cell<u64>,
 }
 
 impl<'a, D: ReadAt + ?Sized> Sparing<'a, D> {
-    pub(super) fn new(disk: &'a D) -> Self {
+    pub(crate) fn new(disk: &'a D) -> Self {
         Self { disk, reads_left: Cell::new(MOST_READS), bytes_left: Cell::new(MOST_BYTES) }
     }
 }

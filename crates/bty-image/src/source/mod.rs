@@ -211,6 +211,12 @@ pub fn open_stream_within(
     open(stream, source_bytes, checksum, limits)
 }
 
+/// Takes a stream for the bytes of a disk of this size, whatever they look like.
+pub fn open_disk(stream: impl Read + Send + 'static, raw_bytes: u64) -> Source {
+    let tap = Tap::new(stream, None);
+    Source::mapped(Box::new(tap.clone()), tap, Format::Raw, raw_bytes, raw_bytes)
+}
+
 /// Whether a source with these first bytes ([`TELLING_BYTES`], where it has so many) has to be a file.
 pub fn needs_file(head: &[u8]) -> bool {
     detect::mapped(head).is_some()

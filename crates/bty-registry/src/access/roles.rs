@@ -115,8 +115,8 @@ fn sort(method: &str) -> Option<Sort> {
         ("registry.v1.MachineService", "UpdateMachine" | "DeleteMachine")
         | (
             "registry.v1.ImageService",
-            "ImportImage" | "UploadImage" | "TagImage" | "DeleteImage" | "VerifyImage"
-            | "PruneImages",
+            "ImportImage" | "UploadImage" | "CaptureImage" | "TagImage" | "DeleteImage"
+            | "VerifyImage" | "PruneImages",
         )
         | ("admin.v1.AdminService", "SetLogFilter") => Some(Sort::Change),
         ("registry.v1.TokenService", "CreateToken" | "ListTokens" | "RevokeToken") => {
@@ -200,6 +200,7 @@ mod tests {
             "DeleteMachine",
             "ImportImage",
             "UploadImage",
+            "CaptureImage",
             "TagImage",
             "DeleteImage",
             "VerifyImage",

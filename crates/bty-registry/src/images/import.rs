@@ -222,7 +222,7 @@ impl Importer {
     }
 
     /// Gives the file its name and the image its row.
-    async fn place(
+    pub(super) async fn place(
         &self,
         unfinished: &Unfinished,
         image: Image,
@@ -282,10 +282,10 @@ impl Pumping {
 }
 
 /// What a thread has imported.
-struct Imported {
-    unfinished: Unfinished,
-    summary: Summary,
-    seen: Seen,
+pub(super) struct Imported {
+    pub(super) unfinished: Unfinished,
+    pub(super) summary: Summary,
+    pub(super) seen: Seen,
 }
 
 /// The part of an import that a thread does.
@@ -440,7 +440,7 @@ fn open_below(folders: &[PathBuf], path: &Path) -> Result<std::fs::File, ImportP
 }
 
 /// What an import made, as it is recorded.
-fn image(summary: &Summary, seen: Seen, source: String) -> Image {
+pub(super) fn image(summary: &Summary, seen: Seen, source: String) -> Image {
     let Summary { index, container_bytes, format, inspection } = summary;
     let Seen { contents, file_systems } = seen;
     let file_systems = file_systems.into_iter().chain(std::iter::repeat(None));

@@ -4,6 +4,7 @@
 //! its name, and only then its row in the database. Whatever ends an import before that (an error, a client that goes away, the
 //! daemon's end, a power cut) leaves nothing behind: the file goes at once, or when the registry starts again.
 
+mod capture;
 mod compare;
 mod contents;
 mod download;
@@ -18,6 +19,7 @@ mod publisher;
 mod usage;
 mod verify;
 
+pub(crate) use capture::{Base, Capture, CaptureEvent, Counts, Part};
 pub(crate) use compare::compare;
 pub(crate) use feed::{Feed, Feeder, feed};
 pub(crate) use fetch::{Fetcher, url};

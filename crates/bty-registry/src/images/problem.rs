@@ -4,6 +4,7 @@ use std::{io, path::PathBuf};
 
 use bty_api::status;
 use bty_image::{
+    assemble::AssembleError,
     import::ImportError,
     source::{FinishError, SourceError},
 };
@@ -88,6 +89,9 @@ pub(crate) enum ImportProblem {
     /// It can't be imported.
     #[error(transparent)]
     Import(#[from] ImportError),
+    /// What comes of a captured disk can't be put together.
+    #[error("taking the captured disk in")]
+    Assemble(#[from] AssembleError),
     /// The store can't be written.
     #[error("{doing}")]
     Files {
@@ -131,6 +135,7 @@ impl ImportProblem {
             },
             Self::Source(problem) => problem.kind(),
             Self::Import(problem) => problem.kind(),
+            Self::Assemble(problem) => problem.kind(),
             Self::Files { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 ErrorKind::Exhausted
             }
@@ -155,6 +160,14 @@ impl ImportProblem {
                 ImportError::WrongId { .. } => "ID_MISMATCH",
                 ImportError::Cancelled => "CANCELLED",
                 ImportError::Write(_) | ImportError::Start(_) => "STORE",
+            },
+            Self::Assemble(problem) => match problem {
+                AssembleError::Base { .. } | AssembleError::Write(_) => "STORE",
+                AssembleError::WrongId { .. } => "ID_MISMATCH",
+                AssembleError::NoDisk { .. }
+                | AssembleError::Count { .. }
+                | AssembleError::Frame { .. }
+                | AssembleError::Chunk(_) => "SOURCE_DAMAGED",
             },
             Self::Files { .. } | Self::Thread => "STORE",
             Self::Record(problem) => problem.reason(),

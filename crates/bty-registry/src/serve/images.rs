@@ -7,14 +7,14 @@ use std::{
 };
 
 use bty_api::registry::v1::{
-    DeleteImageRequest, DeleteImageResponse, DiffImagesRequest, DiffImagesResponse,
-    DownloadImageRequest, DownloadImageResponse, GetImageRequest, GetImageResponse,
-    GetUsageRequest, GetUsageResponse, ImportImageRequest, ImportImageResponse, ImportOptions,
-    ListImagesRequest, ListImagesResponse, PruneImagesRequest, PruneImagesResponse, PrunedImage,
-    TagImageRequest, TagImageResponse, UploadImageRequest, UploadImageResponse, VerifyImageRequest,
-    VerifyImageResponse, image_service_server::ImageService, import_image_request::Source,
-    import_image_response, upload_image_request::Part, upload_image_response,
-    verify_image_response,
+    CaptureImageRequest, CaptureImageResponse, DeleteImageRequest, DeleteImageResponse,
+    DiffImagesRequest, DiffImagesResponse, DownloadImageRequest, DownloadImageResponse,
+    GetImageRequest, GetImageResponse, GetUsageRequest, GetUsageResponse, ImportImageRequest,
+    ImportImageResponse, ImportOptions, ListImagesRequest, ListImagesResponse, PruneImagesRequest,
+    PruneImagesResponse, PrunedImage, TagImageRequest, TagImageResponse, UploadImageRequest,
+    UploadImageResponse, VerifyImageRequest, VerifyImageResponse,
+    image_service_server::ImageService, import_image_request::Source, import_image_response,
+    upload_image_request::Part, upload_image_response, verify_image_response,
 };
 use bty_service::Context;
 use bty_types::{ImageId, ImageName, ImageSelector};
@@ -39,7 +39,7 @@ use crate::{
 /// Bytes in one message of an upload.
 const PIECE_BYTES: usize = 1 << 20;
 /// Characters of what an upload calls its source.
-const SOURCE_CHARS: usize = 1024;
+pub(super) const SOURCE_CHARS: usize = 1024;
 
 /// The service.
 #[derive(Debug)]
@@ -108,6 +108,16 @@ impl ImageService for Images {
             Ok(UploadImageResponse { event: Some(event) })
         });
         Ok(Response::new(Box::pin(responses)))
+    }
+
+    type CaptureImageStream = Responses<CaptureImageResponse>;
+
+    async fn capture_image(
+        &self,
+        request: Request<Streaming<CaptureImageRequest>>,
+    ) -> Result<Response<Self::CaptureImageStream>, Status> {
+        let actor = self.shared.actor(&request)?;
+        self.capture(actor, request.into_inner()).await
     }
 
     async fn list_images(
@@ -270,7 +280,7 @@ impl Images {
     }
 
     /// The image that a field means.
-    async fn image_of(&self, field: &'static str, text: &str) -> Result<Image, Problem> {
+    pub(super) async fn image_of(&self, field: &'static str, text: &str) -> Result<Image, Problem> {
         let selector = selector(field, text)?;
         let image = self.shared.store.read(move |snapshot| {
             let id = find_image(snapshot, &selector)?;
@@ -300,7 +310,7 @@ impl Images {
 }
 
 /// What comes by a channel. Dropping it cancels what sends.
-fn told<T: Send + 'static, E: Send + 'static>(
+pub(super) fn told<T: Send + 'static, E: Send + 'static>(
     receiver: mpsc::Receiver<Result<T, E>>,
     guard: DropGuard,
 ) -> Responses<T>

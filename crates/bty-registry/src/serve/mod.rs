@@ -2,6 +2,7 @@
 
 mod agents;
 mod boot;
+mod capture;
 mod events;
 mod images;
 mod machines;

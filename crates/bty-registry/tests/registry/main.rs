@@ -5,6 +5,7 @@
 mod access;
 mod agent;
 mod boot_entry;
+mod captures;
 mod durability;
 mod harness;
 mod images;

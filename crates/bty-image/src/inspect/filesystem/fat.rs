@@ -16,7 +16,7 @@ const ENTRY_BYTES: usize = 32;
 
 /// How wide the entries of the table are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Width {
+pub(crate) enum Width {
     Bits12,
     Bits16,
     Bits32,
@@ -24,18 +24,18 @@ enum Width {
 
 /// Where things are in a FAT file system.
 #[derive(Debug, Clone)]
-pub(in crate::inspect) struct Fat {
-    width: Width,
-    cluster_bytes: u64,
-    clusters: u64,
+pub(crate) struct Fat {
+    pub(crate) width: Width,
+    pub(crate) cluster_bytes: u64,
+    pub(crate) clusters: u64,
     /// Where the first table is.
-    table: Range<u64>,
+    pub(crate) table: Range<u64>,
     /// Where the folder at the root is, where it is no chain of clusters.
     root: Range<u64>,
     root_cluster: u32,
     /// Where cluster 2 is.
-    data_at: u64,
-    size_bytes: u64,
+    pub(crate) data_at: u64,
+    pub(crate) size_bytes: u64,
 }
 
 /// What a folder holds.
@@ -50,7 +50,7 @@ pub(in crate::inspect) struct Entry {
 
 impl Fat {
     /// Reads the boot sector (Microsoft, FAT32 File System Specification 1.03).
-    pub(in crate::inspect) fn parse(head: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(head: &[u8]) -> Option<Self> {
         let sector = u64::from(u16_le(head, 11)?);
         let [per_cluster] = array(head, 13)?;
         let reserved = u64::from(u16_le(head, 14)?);
@@ -169,7 +169,7 @@ impl Fat {
     }
 
     /// What is said there.
-    fn value(&self, bytes: &[u8], cluster: u32) -> Option<u32> {
+    pub(crate) fn value(&self, bytes: &[u8], cluster: u32) -> Option<u32> {
         match self.width {
             Width::Bits12 => {
                 let pair = u32::from(u16_le(bytes, 0)?);

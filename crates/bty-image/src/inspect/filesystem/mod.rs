@@ -5,9 +5,9 @@
 
 mod boot_sector;
 mod containers;
-pub(super) mod fat;
+pub(crate) mod fat;
 mod linux;
-mod ntfs;
+pub(crate) mod ntfs;
 
 use std::io;
 
@@ -32,7 +32,7 @@ pub struct FileSystem {
 }
 
 /// A part of a disk, such as a partition.
-pub(super) struct Area<'a, D: ?Sized> {
+pub(crate) struct Area<'a, D: ?Sized> {
     disk: &'a D,
     start: u64,
     bytes: u64,
@@ -40,13 +40,13 @@ pub(super) struct Area<'a, D: ?Sized> {
 
 impl<'a, D: ReadAt + ?Sized> Area<'a, D> {
     /// The part of a disk from `start`, as far as it is within the disk.
-    pub(super) fn new(disk: &'a D, start: u64, bytes: u64) -> Self {
+    pub(crate) fn new(disk: &'a D, start: u64, bytes: u64) -> Self {
         let rest = disk.length().unwrap_or_default().saturating_sub(start);
         Self { disk, start, bytes: bytes.min(rest) }
     }
 
     /// So many bytes from this offset, or as many as there are.
-    pub(super) fn bytes(&self, at: u64, most: u64) -> Option<Vec<u8>> {
+    pub(crate) fn bytes(&self, at: u64, most: u64) -> Option<Vec<u8>> {
         let bytes = self.bytes.checked_sub(at)?.min(most);
         let mut buffer = vec![0; usize::try_from(bytes).ok()?];
         self.read_exact_at(&mut buffer, at).ok()?;
@@ -70,7 +70,7 @@ impl<D: ReadAt + ?Sized> ReadAt for Area<'_, D> {
 }
 
 /// What is in a part of a disk; nothing where nothing is known.
-pub(super) fn file_system<D: ReadAt + ?Sized>(area: &Area<'_, D>) -> Option<FileSystem> {
+pub(crate) fn file_system<D: ReadAt + ?Sized>(area: &Area<'_, D>) -> Option<FileSystem> {
     let head = area.bytes(0, HEAD_BYTES)?;
     // Those with a magic far from the beginning first: what was there before may still be in the first sector. FAT has no magic, and
     // others have a boot sector that looks like one.

@@ -9,11 +9,11 @@ use crate::{
 };
 
 /// The numbers of files.
-const VOLUME: u64 = 3;
-const BITMAP: u64 = 6;
+pub(crate) const VOLUME: u64 = 3;
+pub(crate) const BITMAP: u64 = 6;
 /// The sorts of attributes.
 const VOLUME_NAME: u32 = 0x60;
-const DATA: u32 = 0x80;
+pub(crate) const DATA: u32 = 0x80;
 /// A larger map is not counted: that of 2 TiB in clusters of 4 KiB.
 const MOST_MAP_BYTES: u64 = 64 << 20;
 const MOST_RUNS: usize = 1024;
@@ -21,11 +21,12 @@ const MOST_RUNS: usize = 1024;
 const PIECE_BYTES: u64 = 64 * 1024;
 
 /// Where things are.
-struct Geometry {
-    cluster_bytes: u64,
-    clusters: u64,
-    table_at: u64,
-    record_bytes: u64,
+pub(crate) struct Geometry {
+    pub(crate) cluster_bytes: u64,
+    pub(crate) clusters: u64,
+    /// Where the file table begins, in bytes.
+    pub(crate) table_at: u64,
+    pub(crate) record_bytes: u64,
 }
 
 /// The file system in an area whose beginning is `head`.
@@ -33,13 +34,9 @@ pub(super) fn parse<D: ReadAt + ?Sized>(head: &[u8], area: &Area<'_, D>) -> Opti
     if !has(head, 3, b"NTFS    ") {
         return None;
     }
-    let sector_bytes = u64::from(u16_le(head, 11)?);
-    let [per_cluster] = array(head, 13)?;
-    let sectors = u64_le(head, 40)?;
-    let is_sane = matches!(sector_bytes, 256..=4096) && sector_bytes.is_power_of_two();
-    let size_bytes = sectors.checked_mul(sector_bytes).filter(|_| is_sane)?;
+    let size_bytes = size_bytes(head)?;
     let serial = u64_le(head, 72)?;
-    let geometry = geometry(head, sector_bytes, per_cluster, size_bytes);
+    let geometry = geometry(head);
     let label = geometry.as_ref().and_then(|geometry| geometry.label(area));
     Some(FileSystem {
         kind: "ntfs",
@@ -50,7 +47,17 @@ pub(super) fn parse<D: ReadAt + ?Sized>(head: &[u8], area: &Area<'_, D>) -> Opti
     })
 }
 
-fn geometry(head: &[u8], sector: u64, per_cluster: u8, size_bytes: u64) -> Option<Geometry> {
+/// Size of the file system, as its boot sector says.
+fn size_bytes(head: &[u8]) -> Option<u64> {
+    let (sector, sectors) = (u64::from(u16_le(head, 11)?), u64_le(head, 40)?);
+    let is_sane = matches!(sector, 256..=4096) && sector.is_power_of_two();
+    sectors.checked_mul(sector).filter(|_| is_sane)
+}
+
+/// Where things are, as its boot sector says.
+pub(crate) fn geometry(head: &[u8]) -> Option<Geometry> {
+    let (sector, [per_cluster]) = (u64::from(u16_le(head, 11)?), array(head, 13)?);
+    let size_bytes = size_bytes(head)?;
     // Above 128 it is a negative power of two, of sectors; a record's size, of bytes.
     let power = |value: u8| 1_u64.checked_shl(u32::from(value.wrapping_neg()));
     let sectors = if per_cluster > 0x80 { power(per_cluster)? } else { per_cluster.into() };
@@ -105,7 +112,11 @@ impl Geometry {
     }
 
     /// A record of the file table, with the last bytes of its sectors put back.
-    fn record<D: ReadAt + ?Sized>(&self, area: &Area<'_, D>, number: u64) -> Option<Vec<u8>> {
+    pub(crate) fn record<D: ReadAt + ?Sized>(
+        &self,
+        area: &Area<'_, D>,
+        number: u64,
+    ) -> Option<Vec<u8>> {
         let at = self.table_at.checked_add(number.checked_mul(self.record_bytes)?)?;
         let mut record = area.bytes(at, self.record_bytes)?;
         if !has(&record, 0, b"FILE") {
@@ -123,7 +134,7 @@ impl Geometry {
 }
 
 /// The first attribute of this sort in a record.
-fn attribute(record: &[u8], wanted: u32) -> Option<&[u8]> {
+pub(crate) fn attribute(record: &[u8], wanted: u32) -> Option<&[u8]> {
     let mut rest = record.get(usize::from(u16_le(record, 20)?)..)?;
     loop {
         let (sort, length) = (u32_le(rest, 0)?, usize::try_from(u32_le(rest, 4)?).ok()?);
@@ -139,7 +150,7 @@ fn attribute(record: &[u8], wanted: u32) -> Option<&[u8]> {
 }
 
 /// The clusters of an attribute: where each run begins, and how long it is.
-fn runs(attribute: &[u8]) -> Option<Vec<(u64, u64)>> {
+pub(crate) fn runs(attribute: &[u8]) -> Option<Vec<(u64, u64)>> {
     let mut rest = attribute.get(usize::from(u16_le(attribute, 32)?)..)?;
     let mut runs = Vec::new();
     let mut cluster: i64 = 0;

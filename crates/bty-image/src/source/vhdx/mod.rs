@@ -1,6 +1,5 @@
 //! VHDX (MS-VHDX, "Virtual Hard Disk v2 File Format"): a table of blocks, which a table of regions and a table of facts lead to.
 
-mod crc;
 mod facts;
 mod map;
 mod regions;

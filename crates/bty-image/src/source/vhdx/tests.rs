@@ -4,15 +4,18 @@ use std::io::{self, Read, Write};
 
 use proptest::prelude::*;
 
-use super::{crc, facts::Facts};
-use crate::source::{detect::Format, mapped};
+use super::facts::Facts;
+use crate::{
+    crc32c,
+    source::{detect::Format, mapped},
+};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
 fn summed(mut table: Vec<u8>, bytes: usize) -> Vec<u8> {
     table.resize(bytes, 0);
-    let sum = crc::of_table(&table, 4);
+    let sum = crc32c::of_table(&table, 4);
     table[4..8].copy_from_slice(&sum.to_le_bytes());
     table
 }
