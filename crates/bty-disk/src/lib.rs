@@ -1,5 +1,5 @@
 //! A disk as a thing: what disks there are ([`discover`]), which one is meant ([`select`]), whether it may be written
-//! ([`gate`]), and how its bytes are read and written ([`device`]).
+//! ([`gate`]), how its bytes are read and written ([`device`]), and how its partition table is changed ([`table`]).
 //!
 //! Discovery reads the kernel's own view (`/sys`, `/proc`) and needs no udev, so it works in an initramfs. Selection and gate are
 //! functions of what was discovered. Nothing here knows images or networks.
@@ -8,6 +8,7 @@ pub mod device;
 pub mod discover;
 pub mod gate;
 pub mod select;
+pub mod table;
 
 mod disk;
 
