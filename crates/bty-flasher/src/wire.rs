@@ -1,9 +1,15 @@
 //! Disks, records and failures as messages of the contract.
 
-use bty_api::{registry::v1::FlashRecord, types::v1::Disk as WireDisk};
+use bty_api::{
+    registry::v1::{FixUpOutcome, FixUpResult as WireResult, FlashRecord},
+    types::v1::Disk as WireDisk,
+};
 use bty_disk::Disk;
 
-use crate::engine::Record;
+use crate::{
+    engine::Record,
+    fixup::{FixUpResult, Outcome},
+};
 
 /// A disk as a message.
 pub(crate) fn disk(disk: &Disk) -> WireDisk {
@@ -24,8 +30,8 @@ pub(crate) fn disk(disk: &Disk) -> WireDisk {
     }
 }
 
-/// A record as a message; only an agent tells a firmware what to boot next.
-pub(crate) fn record(record: &Record) -> FlashRecord {
+/// A record as a message, with what was changed afterwards; only an agent tells a firmware what to boot next.
+pub(crate) fn record(record: &Record, fix_ups: &[FixUpResult]) -> FlashRecord {
     FlashRecord {
         proved_id: if record.proved { record.id.to_string() } else { String::new() },
         fetched_bytes: record.fetched_bytes,
@@ -33,5 +39,15 @@ pub(crate) fn record(record: &Record) -> FlashRecord {
         zeroed_bytes: record.zeroed_bytes,
         elapsed_ms: record.elapsed_ms,
         next_boot: None,
+        fix_ups: fix_ups.iter().map(fix_up).collect(),
     }
+}
+
+fn fix_up(result: &FixUpResult) -> WireResult {
+    let outcome = match result.outcome {
+        Outcome::Done => FixUpOutcome::Done,
+        Outcome::NotNeeded => FixUpOutcome::NotNeeded,
+        Outcome::Failed => FixUpOutcome::Failed,
+    };
+    WireResult { name: result.name.clone(), outcome: outcome.into(), detail: result.detail.clone() }
 }

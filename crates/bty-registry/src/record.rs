@@ -6,8 +6,8 @@
 use std::time::SystemTime;
 
 use bty_api::{
-    registry::v1::{ImageContents, NextBoot, Partition, Role},
-    types::v1::{Action, BootPath, Disk, Hardware, Platform, Stage},
+    registry::v1::{FixUpResult, ImageContents, NextBoot, Partition, Role},
+    types::v1::{Action, BootPath, Disk, FixUps, Hardware, Platform, Stage},
 };
 use bty_types::{
     BootChain, BootEntry, DiskSelector, ImageId, ImageName, ImageSelector, MacAddr, Policy,
@@ -27,7 +27,7 @@ pub(crate) struct Machine {
 }
 
 /// What the operator wants of a machine.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Intent {
     /// A name for people.
     pub name: Option<String>,
@@ -43,6 +43,8 @@ pub(crate) struct Intent {
     pub chain: Option<BootChain>,
     /// What becomes of its firmware's boot entries after a flash, where that isn't the registry's default.
     pub boot_entry: Option<BootEntry>,
+    /// What is changed on its disk after a flash, without contents.
+    pub fix_ups: Option<FixUps>,
 }
 
 /// What was seen of a machine.
@@ -244,6 +246,8 @@ pub(crate) struct FlashRecord {
     pub elapsed_ms: u64,
     /// How the firmware was told to boot the disk; none where it was not to be told.
     pub next_boot: Option<NextBoot>,
+    /// What was changed on the disk afterwards.
+    pub fix_ups: Vec<FixUpResult>,
 }
 
 /// An image in the store.
@@ -388,6 +392,7 @@ impl Machine {
                 generation: 1,
                 chain: None,
                 boot_entry: None,
+                fix_ups: None,
             },
             observed: Observed {
                 first_seen: now,

@@ -29,6 +29,7 @@ pub(crate) fn machine(machine: &Machine, around: &Surroundings, now: SystemTime)
             generation: intent.generation,
             chain: intent.chain.map(types::BootChain::from).unwrap_or_default().into(),
             boot_entry: intent.boot_entry.map(types::BootEntry::from).unwrap_or_default().into(),
+            fix_ups: intent.fix_ups.clone(),
         }),
         observed: Some(wire::MachineObserved {
             first_seen: Some(timestamp(observed.first_seen)),
@@ -136,6 +137,7 @@ pub(crate) fn run(run: &Run, with_logs: bool) -> wire::Run {
             zeroed_bytes: record.zeroed_bytes,
             elapsed_ms: record.elapsed_ms,
             next_boot: record.next_boot.clone(),
+            fix_ups: record.fix_ups.clone(),
         }),
         revision: run.revision,
     }

@@ -7,9 +7,13 @@
 mod aligned;
 mod block;
 mod ethtool;
+mod grow;
 mod listen_fds;
+mod loop_device;
 
 pub use aligned::{ALIGNMENT, AlignedBuf};
 pub use block::{discard, reread_partitions, sector_sizes, zero_out};
 pub use ethtool::{Offload, turn_off, turn_off_eee};
+pub use grow::{grow_btrfs, grow_ext4, grow_xfs};
 pub use listen_fds::listen_fds_with_names;
+pub use loop_device::LoopDevice;

@@ -23,7 +23,7 @@ impl ::prost::Name for CheckInRequest {
     }
 }
 /// Response of CheckIn.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CheckInResponse {
     /// The token for all that follows in this boot; replaces the boot script's.
     #[prost(string, tag = "1")]
@@ -35,7 +35,7 @@ pub struct CheckInResponse {
 /// Nested message and enum types in `CheckInResponse`.
 pub mod check_in_response {
     /// What to do.
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Plan {
         /// Write an image.
         #[prost(message, tag = "2")]
@@ -65,7 +65,7 @@ impl ::prost::Name for CheckInResponse {
     }
 }
 /// Write an image to a disk.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct FlashPlan {
     /// The run.
     #[prost(string, tag = "1")]
@@ -94,6 +94,9 @@ pub struct FlashPlan {
     /// What to do to the firmware's boot entries afterwards.
     #[prost(enumeration = "super::super::types::v1::BootEntry", tag = "9")]
     pub boot_entry: i32,
+    /// What to change on the disk once it has proved the image.
+    #[prost(message, optional, tag = "20")]
+    pub fix_ups: ::core::option::Option<super::super::types::v1::FixUps>,
 }
 impl ::prost::Name for FlashPlan {
     const NAME: &'static str = "FlashPlan";
@@ -219,7 +222,7 @@ impl ::prost::Name for ReportProgressResponse {
     }
 }
 /// Request of Finish.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct FinishRequest {
     /// The run.
     #[prost(string, tag = "1")]
@@ -231,7 +234,7 @@ pub struct FinishRequest {
 /// Nested message and enum types in `FinishRequest`.
 pub mod finish_request {
     /// How it ended.
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Outcome {
         /// The image is on the disk, proved.
         #[prost(message, tag = "2")]

@@ -30,7 +30,7 @@ impl ::prost::Name for ListDisksResponse {
     }
 }
 /// Request of WriteDisk.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WriteDiskRequest {
     /// The image: an http URL of a container, or an absolute path on the flasher's machine.
     #[prost(string, tag = "1")]
@@ -41,6 +41,9 @@ pub struct WriteDiskRequest {
     /// The disk: "serial:S", "wwn:W" or "path:/dev/P".
     #[prost(string, tag = "3")]
     pub disk: ::prost::alloc::string::String,
+    /// What to change on the disk once it has proved the image.
+    #[prost(message, optional, tag = "20")]
+    pub fix_ups: ::core::option::Option<super::super::types::v1::FixUps>,
 }
 impl ::prost::Name for WriteDiskRequest {
     const NAME: &'static str = "WriteDiskRequest";
@@ -53,7 +56,7 @@ impl ::prost::Name for WriteDiskRequest {
     }
 }
 /// Response of WriteDisk.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WriteDiskResponse {
     /// What there is to say.
     #[prost(oneof = "write_disk_response::Event", tags = "1, 2")]
@@ -62,7 +65,7 @@ pub struct WriteDiskResponse {
 /// Nested message and enum types in `WriteDiskResponse`.
 pub mod write_disk_response {
     /// What there is to say.
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Event {
         /// Where it is, a few times a second.
         #[prost(message, tag = "1")]

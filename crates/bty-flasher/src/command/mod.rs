@@ -8,13 +8,14 @@
 
 mod capture;
 mod disks;
+mod fix_ups;
 mod show;
 mod verify;
 mod write;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use bty_types::{ErrorKind, ImageId};
+use bty_types::{BootEntry, ErrorKind, ImageId};
 use clap::{Parser, Subcommand, ValueEnum};
 
 /// Writes, verifies and proves disks.
@@ -128,6 +129,12 @@ struct WriteArguments {
     /// The id that the image must have, as b3sum prints it of the raw disk.
     #[arg(long, value_name = "ID")]
     expect: Option<ImageId>,
+    #[command(flatten)]
+    fix_ups: fix_ups::FixUpArguments,
+    /// What a UEFI firmware is told after the flash: next, to boot the disk
+    /// once; order, also to boot it after the network from then on; off.
+    #[arg(long, value_name = "WHAT", default_value = "off")]
+    boot_entry: BootEntry,
     /// How to show progress and result; json is one object a line.
     #[arg(long, value_enum, default_value = "text")]
     output: Format,

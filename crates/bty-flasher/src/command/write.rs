@@ -8,14 +8,18 @@ use std::{
 use bty_disk::{Disk, discover::System, gate::Needs};
 use bty_types::{DiskSelector, ErrorKind};
 
-use super::{CompareArgument, Failure, HolesArgument, VerifyArgument, WriteArguments, show::Show};
+use super::{
+    CompareArgument, Failure, HolesArgument, VerifyArgument, WriteArguments,
+    show::{Show, Written},
+};
 use crate::{
-    engine::{Compare, Holes, Options, flash},
-    supply, target,
+    engine::{Compare, Event, Holes, Options, Step, flash},
+    firmware, fixup, supply, target,
 };
 
 pub(super) fn run(arguments: &WriteArguments) -> Result<(), Failure> {
     let selector = selector(&arguments.disk)?;
+    let wanted = arguments.fix_ups.read()?;
     let supply::Opened { mut image, inspection } =
         supply::open(&arguments.image).map_err(|problem| Failure::of(problem.kind(), &problem))?;
     let sector_bytes = inspection.sector_bytes;
@@ -48,8 +52,13 @@ pub(super) fn run(arguments: &WriteArguments) -> Result<(), Failure> {
     });
     match outcome {
         Ok(record) => {
+            if !wanted.is_none() {
+                show.event(Event { step: Step::FixUps, done_bytes: 0, total_bytes: 0 });
+            }
+            let fix_ups = fixup::apply(&device, &wanted, &record);
             device.show_new_partitions();
-            show.record(&record, &disk);
+            let next_boot = firmware::boot_next(device, &disk, arguments.boot_entry);
+            show.record(&Written { record, fix_ups, next_boot }, &disk);
             Ok(())
         }
         Err(problem) => {

@@ -28,6 +28,8 @@ pub enum Step {
     Prove,
     /// Writing what was held back.
     FirstChunk,
+    /// Changing the disk after its proof.
+    FixUps,
 }
 
 impl Step {
@@ -41,6 +43,7 @@ impl Step {
             Self::Flush => "flush",
             Self::Prove => "prove",
             Self::FirstChunk => "first-chunk",
+            Self::FixUps => "fix-ups",
         }
     }
 }

@@ -52,6 +52,7 @@ fn flash_plan(image: &Image, disk: &str) -> FlashPlan {
         image_name: "debian:13".into(),
         // The machine that runs the tests keeps its boot entries.
         boot_entry: BootEntry::Off.into(),
+        fix_ups: None,
     }
 }
 

@@ -8,6 +8,7 @@ mod cut;
 mod daemon;
 mod disk;
 mod fetch;
+mod fix_ups;
 mod image;
 mod plans;
 mod refuse;

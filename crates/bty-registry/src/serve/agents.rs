@@ -26,6 +26,8 @@ use crate::{
     },
 };
 
+/// Results of fix-ups that are recorded: 64 files may be wanted, and some more.
+const MOST_FIX_UPS: usize = 80;
 /// Reports of one step that are recorded at most so often: watchers see enough, and the disk rests.
 const RECORD_EVERY: Duration = Duration::from_millis(500);
 /// Bytes of a hardware report.
@@ -166,17 +168,20 @@ fn is_module(name: &str) -> bool {
 
 fn shown(plan: Plan) -> WirePlan {
     match plan {
-        Plan::Flash { run_id, image, image_name, disk, boot_entry } => WirePlan::Flash(FlashPlan {
-            run_id,
-            disk: disk.to_string(),
-            image_id: image.id.to_string(),
-            index_digest: image.index_digest,
-            image_url: format!("/images/{}.img.zst", image.id.hex()),
-            raw_bytes: image.raw_bytes,
-            sector_bytes: image.sector_bytes,
-            image_name: image_name.to_string(),
-            boot_entry: BootEntry::from(boot_entry).into(),
-        }),
+        Plan::Flash { run_id, image, image_name, disk, boot_entry, fix_ups } => {
+            WirePlan::Flash(FlashPlan {
+                run_id,
+                disk: disk.to_string(),
+                image_id: image.id.to_string(),
+                index_digest: image.index_digest,
+                image_url: format!("/images/{}.img.zst", image.id.hex()),
+                raw_bytes: image.raw_bytes,
+                sector_bytes: image.sector_bytes,
+                image_name: image_name.to_string(),
+                boot_entry: BootEntry::from(boot_entry).into(),
+                fix_ups: fix_ups.as_deref().map(Into::into),
+            })
+        }
         Plan::Inventory { run_id } => WirePlan::Inventory(InventoryPlan { run_id }),
         Plan::BootDisk { reason } => WirePlan::BootDisk(BootDiskPlan { reason }),
         Plan::Restart { reason } => WirePlan::Restart(RestartPlan { reason }),
@@ -200,6 +205,7 @@ fn outcome(outcome: WireOutcome) -> Result<Outcome, Problem> {
                 .next_boot
                 .filter(|next| next.encoded_len() <= NEXT_BOOT_BYTES)
                 .map(harmless),
+            fix_ups: record.fix_ups.into_iter().take(MOST_FIX_UPS).map(harmless_result).collect(),
         }),
         WireOutcome::Inventoried(_) => Outcome::Inventoried,
         WireOutcome::Failed(wire::RunFailure { reason, message, agent_log, kernel_log }) => {
@@ -225,6 +231,12 @@ fn harmless(next: wire::NextBoot) -> wire::NextBoot {
         new_order: printable(&new_order),
         warning: printable(&warning),
     }
+}
+
+/// The same of a fix-up.
+fn harmless_result(result: wire::FixUpResult) -> wire::FixUpResult {
+    let wire::FixUpResult { name, outcome, detail } = result;
+    wire::FixUpResult { name: printable(&name), outcome, detail: printable(&detail) }
 }
 
 /// Text of several lines, as harmless.

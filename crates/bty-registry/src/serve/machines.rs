@@ -9,6 +9,7 @@ use bty_api::{
     },
     types::v1::{BootChain as WireChain, BootEntry as WireEntry, Policy as WirePolicy},
 };
+use bty_types::FixUps;
 use std::time::SystemTime;
 use tonic::{Request, Response, Status};
 
@@ -205,9 +206,15 @@ fn update(request: UpdateMachineRequest) -> Result<Update, Problem> {
                 })?;
                 update.boot_entry = Edit::Set(entry.known());
             }
+            "fix_ups" => {
+                let wanted = intent.fix_ups.as_ref().map(FixUps::try_from).transpose();
+                let wanted = wanted.map_err(Problem::field("intent.fix_ups"))?;
+                update.fix_ups = Edit::Set(wanted.filter(|wanted| !wanted.is_none()));
+            }
             other => {
-                let reason =
-                    format!("{other:?} is none of name, policy, image, disk, chain and boot_entry");
+                let reason = format!(
+                    "{other:?} is none of name, policy, image, disk, chain, boot_entry and fix_ups"
+                );
                 return Err(Problem::value("update_mask", reason));
             }
         }

@@ -23,7 +23,7 @@ const SELECT: &str = "SELECT m.mac, m.name, m.policy, m.image, m.disk, m.generat
      r.id, r.state, r.boot_id, r.percent, m.attempts, m.attempt_action, m.attempt_paths, m.attempt_at, m.open_boot_id, \
      m.disk_turn_at, m.failure_generation, m.failure_reason, m.failure_message, m.revision, m.chain, \
      m.platform, m.own_drivers, m.other_exit, m.way_moved_at, m.returns, m.boot_entry, m.restart_returns, \
-     m.checked_in \
+     m.checked_in, m.fix_ups \
      FROM machines m LEFT JOIN runs r ON r.id = m.run_id";
 
 impl Snapshot<'_> {
@@ -181,12 +181,12 @@ impl Transaction<'_> {
                  stage, stage_at, hardware, hardware_at, finished_generation, flashed_image, flashed_at, run_id, attempts, \
                  attempt_action, attempt_paths, attempt_at, open_boot_id, disk_turn_at, failure_generation, failure_reason, \
                  failure_message, revision, chain, platform, own_drivers, other_exit, way_moved_at, returns, \
-                 boot_entry, restart_returns, checked_in) \
+                 boot_entry, restart_returns, checked_in, fix_ups) \
                  VALUES (:mac, :name, :policy, :image, :disk, :generation, :first_seen, :last_seen, :address, \
                  :stage, :stage_at, :hardware, :hardware_at, :finished_generation, :flashed_image, :flashed_at, :run_id, \
                  :attempts, :attempt_action, :attempt_paths, :attempt_at, :open_boot_id, :disk_turn_at, \
                  :failure_generation, :failure_reason, :failure_message, :revision, :chain, :platform, :own_drivers, :other_exit, \
-                 :way_moved_at, :returns, :boot_entry, :restart_returns, :checked_in)",
+                 :way_moved_at, :returns, :boot_entry, :restart_returns, :checked_in, :fix_ups)",
             )
             .doing("writing a machine")?;
         statement
@@ -227,6 +227,7 @@ impl Transaction<'_> {
                 ":boot_entry": intent.boot_entry.map(BootEntry::as_str),
                 ":restart_returns": observed.restart_returns,
                 ":checked_in": observed.checked_in,
+                ":fix_ups": intent.fix_ups.as_ref().map(prost::Message::encode_to_vec),
             })
             .doing("writing a machine")?;
         Ok(())
@@ -238,6 +239,7 @@ impl Transaction<'_> {
         self.connection()
             .execute("DELETE FROM machines WHERE mac = ?1", [mac.to_string()])
             .doing("deleting a machine")?;
+        self.put_fix_ups(mac, None)?;
         self.touch_deleted(mac);
         Ok(())
     }
@@ -254,6 +256,7 @@ fn machine(row: &Row<'_>) -> rusqlite::Result<Machine> {
         generation: columns.count()?,
         chain: None,
         boot_entry: None,
+        fix_ups: None,
     };
     let observed = Observed {
         first_seen: columns.time()?,
@@ -292,6 +295,8 @@ fn machine(row: &Row<'_>) -> rusqlite::Result<Machine> {
     // And the fourth.
     machine.observed.restart_returns = columns.count()?;
     machine.observed.checked_in = columns.take()?;
+    // And the seventh.
+    machine.intent.fix_ups = columns.maybe_message()?;
     Ok(machine)
 }
 

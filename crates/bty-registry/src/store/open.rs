@@ -20,6 +20,7 @@ const STEPS: &[M<'static>] = &[
     M::up(include_str!("schema_0003.sql")),
     M::up(include_str!("schema_0004.sql")),
     M::up(include_str!("schema_0005.sql")),
+    M::up(include_str!("schema_0007.sql")),
 ];
 const MIGRATIONS: Migrations<'static> = Migrations::from_slice(STEPS);
 /// How many there are.

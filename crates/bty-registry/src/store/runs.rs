@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use bty_api::registry::v1::{FixUpResult, FlashRecord as WireRecord};
 use bty_types::{ImageId, MacAddr};
 use rusqlite::{OptionalExtension, Row, named_params};
 
@@ -16,7 +17,7 @@ use crate::record::{FlashRecord, Run, RunFailure, Step};
 /// What [`run`] reads, in its order.
 const SELECT: &str = "SELECT id, mac, boot_id, action, generation, state, image_id, image, disk_selector, disk, started_at, \
      ended_at, heard_at, check_ins, percent, failure_reason, failure_message, agent_log, kernel_log, proved_id, \
-     fetched_bytes, written_bytes, zeroed_bytes, elapsed_ms, next_boot, revision FROM runs";
+     fetched_bytes, written_bytes, zeroed_bytes, elapsed_ms, next_boot, fix_ups, revision FROM runs";
 
 impl Snapshot<'_> {
     /// The run with this id.
@@ -116,15 +117,16 @@ impl Transaction<'_> {
             .prepare_cached(
                 "INSERT INTO runs (id, mac, boot_id, action, generation, state, image_id, image, disk_selector, disk, \
                  started_at, ended_at, heard_at, check_ins, percent, failure_reason, failure_message, agent_log, \
-                 kernel_log, proved_id, fetched_bytes, written_bytes, zeroed_bytes, elapsed_ms, next_boot, revision) \
+                 kernel_log, proved_id, fetched_bytes, written_bytes, zeroed_bytes, elapsed_ms, next_boot, fix_ups, \
+                 revision) \
                  VALUES (:id, :mac, :boot_id, :action, :generation, :state, :image_id, :image, :disk_selector, :disk, \
                  :started_at, :ended_at, :heard_at, :check_ins, :percent, :failure_reason, :failure_message, :agent_log, \
-                 :kernel_log, :proved_id, :fetched, :written, :zeroed, :elapsed, :next_boot, :revision) \
+                 :kernel_log, :proved_id, :fetched, :written, :zeroed, :elapsed, :next_boot, :fix_ups, :revision) \
                  ON CONFLICT (id) DO UPDATE SET state = :state, disk = :disk, ended_at = :ended_at, heard_at = :heard_at, \
                  check_ins = :check_ins, percent = :percent, failure_reason = :failure_reason, \
                  failure_message = :failure_message, agent_log = :agent_log, kernel_log = :kernel_log, \
                  proved_id = :proved_id, fetched_bytes = :fetched, written_bytes = :written, zeroed_bytes = :zeroed, \
-                 elapsed_ms = :elapsed, next_boot = :next_boot, revision = :revision",
+                 elapsed_ms = :elapsed, next_boot = :next_boot, fix_ups = :fix_ups, revision = :revision",
             )
             .doing("writing a run")?;
         statement
@@ -156,6 +158,7 @@ impl Transaction<'_> {
                 ":next_boot": record
                     .and_then(|record| record.next_boot.as_ref())
                     .map(prost::Message::encode_to_vec),
+                ":fix_ups": record.map(|record| fix_ups(record.fix_ups.clone())),
                 ":revision": integer(revision),
             })
             .doing("writing a run")?;
@@ -228,6 +231,7 @@ fn record(columns: &mut Columns<'_, '_>) -> rusqlite::Result<Option<FlashRecord>
     let (fetched_bytes, written_bytes) = (columns.count()?, columns.count()?);
     let (zeroed_bytes, elapsed_ms) = (columns.count()?, columns.count()?);
     let next_boot = columns.maybe_message()?;
+    let fixed: Option<WireRecord> = columns.maybe_message()?;
     Ok(proved_id.map(|proved_id| FlashRecord {
         proved_id,
         fetched_bytes,
@@ -235,7 +239,13 @@ fn record(columns: &mut Columns<'_, '_>) -> rusqlite::Result<Option<FlashRecord>
         zeroed_bytes,
         elapsed_ms,
         next_boot,
+        fix_ups: fixed.unwrap_or_default().fix_ups,
     }))
+}
+
+/// What became of fix-ups, as its column has it.
+fn fix_ups(fix_ups: Vec<FixUpResult>) -> Vec<u8> {
+    prost::Message::encode_to_vec(&WireRecord { fix_ups, ..WireRecord::default() })
 }
 
 fn step(row: &Row<'_>) -> rusqlite::Result<Step> {

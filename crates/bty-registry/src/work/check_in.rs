@@ -6,7 +6,7 @@ use bty_api::{
     registry::v1::Contact,
     types::v1::{Action, Hardware, Stage},
 };
-use bty_types::{BootEntry, DiskSelector, ImageSelector, MacAddr};
+use bty_types::{BootEntry, DiskSelector, FixUps, ImageSelector, MacAddr};
 use uuid::Uuid;
 
 use super::{
@@ -58,6 +58,8 @@ pub(crate) enum Plan {
         disk: DiskSelector,
         /// What to do to the firmware's boot entries afterwards.
         boot_entry: BootEntry,
+        /// What to change on the disk afterwards.
+        fix_ups: Option<Box<FixUps>>,
     },
     /// Nothing more: the hardware is on record.
     Inventory {
@@ -265,9 +267,14 @@ fn work(
         None => begin(transaction, machine, boot, action, assigned.as_ref())?,
     };
     Ok(match assigned {
-        Some((image, image_name, disk)) => {
-            Plan::Flash { run_id: run.id, image: Box::new(image), image_name, disk, boot_entry }
-        }
+        Some((image, image_name, disk)) => Plan::Flash {
+            run_id: run.id,
+            image: Box::new(image),
+            image_name,
+            disk,
+            boot_entry,
+            fix_ups: transaction.fix_ups(boot.mac)?.map(Box::new),
+        },
         None => Plan::Inventory { run_id: run.id },
     })
 }

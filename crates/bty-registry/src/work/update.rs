@@ -1,6 +1,7 @@
 //! What an operator does to a machine.
 
-use bty_types::{BootChain, BootEntry, DiskSelector, ImageSelector, MacAddr, Policy};
+use bty_api::types::v1::FixUps as WireFixUps;
+use bty_types::{BootChain, BootEntry, DiskSelector, FixUps, ImageSelector, MacAddr, Policy};
 
 use crate::{
     problem::Problem,
@@ -23,6 +24,8 @@ pub(crate) struct Update {
     pub chain: Edit<BootChain>,
     /// What becomes of its firmware's boot entries.
     pub boot_entry: Edit<BootEntry>,
+    /// What is changed on its disk after a flash.
+    pub fix_ups: Edit<FixUps>,
     /// Begin a new generation even where nothing else changes.
     pub rearm: bool,
     /// Forget what was learned of how it boots.
@@ -95,6 +98,9 @@ pub(crate) fn update_machine(
     {
         return Err(Problem::NameTaken { name: name.clone(), mac: owner.mac.to_string() });
     }
+    if let Edit::Set(wanted) = &update.fix_ups {
+        transaction.put_fix_ups(machine.mac, wanted.as_ref())?;
+    }
     let words = apply(&mut machine, update, made);
     if words.is_empty() && !made {
         return Ok(machine);
@@ -128,6 +134,12 @@ fn apply(machine: &mut Machine, update: Update, made: bool) -> Vec<String> {
     if let Some(entry) = update.boot_entry.change(intent.boot_entry.as_ref()) {
         words.push(format!("boot entry {}", told(entry.map(|entry| entry.to_string()))));
         intent.boot_entry = entry;
+    }
+    // Contents are not compared: what is shown has none.
+    if let Edit::Set(wanted) = update.fix_ups {
+        intent.fix_ups = wanted.map(|wanted| WireFixUps::from(&wanted).without_contents());
+        let named = intent.fix_ups.as_ref().map(|wanted| wanted.words().join(", "));
+        words.push(format!("fix-ups {}", told(named)));
     }
     let before = words.len();
     if let Some(policy) = update.policy.filter(|policy| *policy != intent.policy) {

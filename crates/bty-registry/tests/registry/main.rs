@@ -6,6 +6,7 @@ mod access;
 mod agent;
 mod boot_entry;
 mod durability;
+mod fix_ups;
 mod harness;
 mod images;
 mod machines;

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use bty_api::registry::v1::{
-    GetRunRequest, ListRunsRequest, NextBoot, Run as Known, RunState, RunStep, WatchRunsRequest,
-    run_service_client::RunServiceClient,
+    FixUpResult, GetRunRequest, ListRunsRequest, NextBoot, Run as Known, RunState, RunStep,
+    WatchRunsRequest, run_service_client::RunServiceClient,
 };
 use bty_types::ErrorKind;
 
@@ -160,6 +160,7 @@ fn show(run: &Known) -> String {
         ("moved", moved),
         ("boots next", next_boot(record.next_boot.as_ref())),
         ("boot order", boot_order(record.next_boot.as_ref())),
+        ("fix-ups", fix_ups(&record.fix_ups)),
         ("warning", record.next_boot.as_ref().map(|next| next.warning.clone()).unwrap_or_default()),
         (
             "failure",
@@ -185,6 +186,15 @@ fn show(run: &Known) -> String {
         }
     }
     text
+}
+
+/// What was changed on the disk after the image.
+fn fix_ups(results: &[FixUpResult]) -> String {
+    let line = |result: &FixUpResult| {
+        let outcome = word(result.outcome().as_str_name(), "FIX_UP_OUTCOME_");
+        format!("{}: {outcome}: {}", result.name, result.detail)
+    };
+    results.iter().map(line).collect::<Vec<_>>().join("\n            ")
 }
 
 /// What the firmware was told to boot next.
