@@ -6,6 +6,7 @@
 
 pub mod connect;
 pub mod convert;
+pub mod fix_ups;
 pub mod status;
 
 #[path = "gen/mod.rs"]

@@ -140,6 +140,11 @@ impl BlockDevice {
         &self.file
     }
 
+    /// A part of the device as a device of its own, also where the kernel shows no partitions; both whole sectors.
+    pub fn part(&self, offset: u64, bytes: u64) -> io::Result<bty_sys::LoopDevice> {
+        bty_sys::LoopDevice::over(&self.file, offset, bytes, self.sector_bytes)
+    }
+
     /// Has the kernel look at the new partitions. A device that knows none (a loop device) keeps its old view, which harms nobody.
     pub fn show_new_partitions(&self) {
         let _ = bty_sys::reread_partitions(&self.file);

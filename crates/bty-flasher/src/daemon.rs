@@ -20,7 +20,7 @@ use bty_api::{
 };
 use bty_disk::{discover::System, gate::Needs};
 use bty_service::{Context, Daemon, RunError, door::LocalOnly};
-use bty_types::{DiskSelector, ImageId};
+use bty_types::{DiskSelector, FixUps, ImageId};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{
     Semaphore,
@@ -32,7 +32,7 @@ use tonic::{Request, Response, Status, service::Routes};
 
 use crate::{
     engine::{Event, Options, flash},
-    supply, target, wire,
+    fixup, supply, target, wire,
 };
 
 /// The `[flasher]` section.
@@ -109,6 +109,8 @@ impl FlasherService for Service {
             "" => None,
             id => Some(id.parse().map_err(|problem| status::invalid(&problem))?),
         };
+        let wanted = request.fix_ups.as_ref().map(FixUps::try_from).transpose();
+        let wanted = wanted.map_err(|problem| status::invalid(&problem))?.unwrap_or_default();
         let place = Arc::clone(&self.places)
             .acquire_owned()
             .await
@@ -119,6 +121,7 @@ impl FlasherService for Service {
             selector,
             expect_id,
             failing_is_ok: request.failing_disk_ok,
+            wanted,
             shutdown: self.shutdown.clone(),
         };
         // Not the runtime's: a disk may keep a thread waiting for as long as it likes.
@@ -144,6 +147,7 @@ struct Job {
     selector: DiskSelector,
     expect_id: Option<ImageId>,
     failing_is_ok: bool,
+    wanted: FixUps,
     shutdown: CancellationToken,
 }
 
@@ -174,8 +178,9 @@ impl Job {
         let options = Options { expect_id: self.expect_id, ..Options::default() };
         let record = flash(&mut image, &device, &options, &cancelled, &report)
             .map_err(|problem| status::from_error(problem.kind(), problem.reason(), &problem))?;
+        let fix_ups = fixup::apply(&device, &self.wanted, &record);
         device.show_new_partitions();
-        Ok(wire::record(&record))
+        Ok(wire::record(&record, &fix_ups))
     }
 }
 

@@ -5,6 +5,7 @@
 
 pub mod engine;
 pub mod firmware;
+pub mod fixup;
 pub mod supply;
 
 mod agent;

@@ -21,6 +21,7 @@ pub(crate) const fn doing(step: Step) -> &'static str {
         Step::Compare => "comparing",
         Step::Write => "writing",
         Step::Erase => "erasing",
+        Step::FixUps => "fixing up",
         Step::Flush => "flushing",
         Step::Prove => "reading back",
         Step::FirstChunk => "finishing",

@@ -1,7 +1,9 @@
 //! Disks, records and failures as messages of the contract.
 
 use bty_api::{
-    registry::v1::{FlashRecord, FlashWork, RunProgress, StepWork},
+    registry::v1::{
+        FixUpOutcome, FixUpResult as WireResult, FlashRecord, FlashWork, RunProgress, StepWork,
+    },
     types::v1::{Disk as WireDisk, Health as WireHealth, HealthState},
 };
 use bty_disk::{
@@ -9,7 +11,10 @@ use bty_disk::{
     health::{Health, State},
 };
 
-use crate::engine::{Event, Record};
+use crate::{
+    engine::{Event, Record},
+    fixup::{FixUpResult, Outcome},
+};
 
 /// A disk as a message.
 pub(crate) fn disk(disk: &Disk) -> WireDisk {
@@ -52,8 +57,8 @@ pub(crate) fn health(health: &Health) -> WireHealth {
     }
 }
 
-/// A record as a message; only an agent tells a firmware what to boot next.
-pub(crate) fn record(record: &Record) -> FlashRecord {
+/// A record as a message, with what was changed afterwards; only an agent tells a firmware what to boot next.
+pub(crate) fn record(record: &Record, fix_ups: &[FixUpResult]) -> FlashRecord {
     FlashRecord {
         proved_id: if record.proved { record.id.to_string() } else { String::new() },
         fetched_bytes: record.fetched_bytes,
@@ -62,6 +67,7 @@ pub(crate) fn record(record: &Record) -> FlashRecord {
         elapsed_ms: record.elapsed_ms,
         next_boot: None,
         work: Some(work(record)),
+        fix_ups: fix_ups.iter().map(fix_up).collect(),
     }
 }
 
@@ -95,4 +101,13 @@ pub(crate) fn progress(event: &Event) -> Option<RunProgress> {
         written_bytes: event.written_bytes,
         zeroed_bytes: event.zeroed_bytes,
     })
+}
+
+fn fix_up(result: &FixUpResult) -> WireResult {
+    let outcome = match result.outcome {
+        Outcome::Done => FixUpOutcome::Done,
+        Outcome::NotNeeded => FixUpOutcome::NotNeeded,
+        Outcome::Failed => FixUpOutcome::Failed,
+    };
+    WireResult { name: result.name.clone(), outcome: outcome.into(), detail: result.detail.clone() }
 }

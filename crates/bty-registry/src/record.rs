@@ -6,8 +6,8 @@
 use std::time::SystemTime;
 
 use bty_api::{
-    registry::v1::{FlashWork, ImageContents, NextBoot, Partition, Role, RunProgress},
-    types::v1::{Action, BootPath, Disk, Hardware, Platform, Stage},
+    registry::v1::{FixUpResult, FlashWork, ImageContents, NextBoot, Partition, Role, RunProgress},
+    types::v1::{Action, BootPath, Disk, FixUps, Hardware, Platform, Stage},
 };
 use bty_types::{
     BootChain, BootEntry, DiskSelector, ImageId, ImageName, ImageSelector, MacAddr, Policy,
@@ -27,7 +27,7 @@ pub(crate) struct Machine {
 }
 
 /// What the operator wants of a machine.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Intent {
     /// A name for people.
     pub name: Option<String>,
@@ -45,6 +45,8 @@ pub(crate) struct Intent {
     pub boot_entry: Option<BootEntry>,
     /// Whether its disk is written even where it says that it is about to fail.
     pub failing_disk_ok: bool,
+    /// What is changed on its disk after a flash, without contents.
+    pub fix_ups: Option<FixUps>,
 }
 
 /// What was seen of a machine.
@@ -254,6 +256,8 @@ pub(crate) struct FlashRecord {
     pub next_boot: Option<NextBoot>,
     /// What was asked, and what it took; none of an agent that is older than that.
     pub work: Option<FlashWork>,
+    /// What was changed on the disk afterwards.
+    pub fix_ups: Vec<FixUpResult>,
 }
 
 /// An image in the store.
@@ -399,6 +403,7 @@ impl Machine {
                 chain: None,
                 boot_entry: None,
                 failing_disk_ok: false,
+                fix_ups: None,
             },
             observed: Observed {
                 first_seen: now,

@@ -30,6 +30,7 @@ pub(crate) fn machine(machine: &Machine, around: &Surroundings, now: SystemTime)
             chain: intent.chain.map(types::BootChain::from).unwrap_or_default().into(),
             boot_entry: intent.boot_entry.map(types::BootEntry::from).unwrap_or_default().into(),
             failing_disk_ok: intent.failing_disk_ok,
+            fix_ups: intent.fix_ups.clone(),
         }),
         observed: Some(wire::MachineObserved {
             first_seen: Some(timestamp(observed.first_seen)),
@@ -138,6 +139,7 @@ pub(crate) fn run(run: &Run, with_logs: bool) -> wire::Run {
             elapsed_ms: record.elapsed_ms,
             next_boot: record.next_boot.clone(),
             work: record.work.clone(),
+            fix_ups: record.fix_ups.clone(),
         }),
         revision: run.revision,
         progress: run.progress,

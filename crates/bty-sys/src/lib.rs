@@ -8,7 +8,9 @@ mod aligned;
 mod block;
 mod ethtool;
 mod freeze;
+mod grow;
 mod listen_fds;
+mod loop_device;
 mod nvme;
 mod scsi;
 
@@ -16,6 +18,8 @@ pub use aligned::{ALIGNMENT, AlignedBuf};
 pub use block::{discard, reread_partitions, sector_sizes, secure_discard, zero_out};
 pub use ethtool::{Offload, turn_off, turn_off_eee};
 pub use freeze::{freeze, thaw};
+pub use grow::{grow_btrfs, grow_ext4, grow_xfs};
 pub use listen_fds::listen_fds_with_names;
+pub use loop_device::LoopDevice;
 pub use nvme::{NvmeCommand, nvme_admin, nvme_namespace};
 pub use scsi::{ScsiAnswer, ScsiData, scsi_command};

@@ -57,6 +57,7 @@ pub const FILE_SYSTEMS: &[&str] = &[
     "dosfstools",
     "e2fsprogs",
     "exfatprogs",
+    "fdisk",
     "gdisk",
     "mtools",
     "ntfs-3g",

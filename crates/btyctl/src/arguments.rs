@@ -8,6 +8,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use bty_api::fix_ups::read::AskedFile;
 use bty_types::{BootChain, BootEntry, DiskSelector, ImageId, ImageName, ImageSelector, Policy};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -227,7 +228,7 @@ pub(crate) enum Machine {
         machine: String,
     },
     /// Say what a machine is to do; a MAC that isn't known yet is made.
-    Set(Set),
+    Set(Box<Set>),
     /// Forget a machine; its runs and events stay.
     Rm {
         /// MAC address or name.
@@ -269,12 +270,53 @@ pub(crate) struct Set {
     /// fail.
     #[arg(long, value_name = "BOOL")]
     pub(crate) failing_disk_ok: Option<bool>,
+    #[command(flatten)]
+    pub(crate) fix_ups: FixUps,
     /// Flash again, or let a held machine go, with nothing else changed.
     #[arg(long)]
     pub(crate) rearm: bool,
     /// Boot it in the usual way again, whatever came of it before.
     #[arg(long)]
     pub(crate) reset_way: bool,
+}
+
+/// What is changed on the disk after a flash. Any of these replaces all that
+/// were set before.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Changes of the disk after each flash; any replaces all before")]
+pub(crate) struct FixUps {
+    /// Move the GPT's backup to the disk's real end. --grow and --seed do too.
+    #[arg(long)]
+    pub(crate) gpt_to_end: bool,
+    /// Make the last partition end where the disk does, and its ext4, XFS,
+    /// btrfs or NTFS with it.
+    #[arg(long)]
+    pub(crate) grow: bool,
+    /// Give the disk and its partitions new GUIDs, or the disk a new signature.
+    /// What names partitions by those doesn't find them any more.
+    #[arg(long)]
+    pub(crate) new_guids: bool,
+    /// Add a partition CIDATA with this folder's user-data, meta-data,
+    /// network-config and vendor-data for cloud-init.
+    #[arg(long, value_name = "DIR", conflicts_with = "seed_files")]
+    pub(crate) seed: Option<PathBuf>,
+    /// Put them into the image's own /var/lib/cloud/seed/nocloud instead.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) seed_files: Option<PathBuf>,
+    /// A configuration for Ignition.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ignition: Option<PathBuf>,
+    /// An answer file for Windows's setup.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) unattend: Option<PathBuf>,
+    /// A file to put on the disk: SRC=PART:/path, where PART is a partition's
+    /// number, root or esp, with ,mode=0600 and ,owner=UID:GID behind it
+    /// where wished. May be given several times.
+    #[arg(long = "file", value_name = "SRC=PART:/PATH")]
+    pub(crate) files: Vec<AskedFile>,
+    /// None of these.
+    #[arg(long = "no-fix-ups", conflicts_with_all = ["gpt_to_end", "grow", "new_guids", "seed", "seed_files", "ignition", "unattend", "files"])]
+    pub(crate) none: bool,
 }
 
 /// A value that can be taken away.

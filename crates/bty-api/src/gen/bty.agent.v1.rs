@@ -23,7 +23,7 @@ impl ::prost::Name for CheckInRequest {
     }
 }
 /// Response of CheckIn.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CheckInResponse {
     /// The token for all that follows in this boot; replaces the boot script's.
     #[prost(string, tag = "1")]
@@ -35,7 +35,7 @@ pub struct CheckInResponse {
 /// Nested message and enum types in `CheckInResponse`.
 pub mod check_in_response {
     /// What to do.
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Plan {
         /// Write an image.
         #[prost(message, tag = "2")]
@@ -65,7 +65,7 @@ impl ::prost::Name for CheckInResponse {
     }
 }
 /// Write an image to a disk.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct FlashPlan {
     /// The run.
     #[prost(string, tag = "1")]
@@ -95,8 +95,11 @@ pub struct FlashPlan {
     #[prost(enumeration = "super::super::types::v1::BootEntry", tag = "9")]
     pub boot_entry: i32,
     /// Write even a disk that says that it is about to fail; else such a run fails with DISK_FAILING.
-    #[prost(bool, tag = "20")]
+    #[prost(bool, tag = "10")]
     pub failing_disk_ok: bool,
+    /// What to change on the disk once it has proved the image.
+    #[prost(message, optional, tag = "11")]
+    pub fix_ups: ::core::option::Option<super::super::types::v1::FixUps>,
 }
 impl ::prost::Name for FlashPlan {
     const NAME: &'static str = "FlashPlan";

@@ -30,7 +30,7 @@ impl ::prost::Name for ListDisksResponse {
     }
 }
 /// Request of WriteDisk.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WriteDiskRequest {
     /// The image: an http URL of a container, or an absolute path on the flasher's machine.
     #[prost(string, tag = "1")]
@@ -42,8 +42,11 @@ pub struct WriteDiskRequest {
     #[prost(string, tag = "3")]
     pub disk: ::prost::alloc::string::String,
     /// Write even a disk that says that it is about to fail (FAILED_PRECONDITION with reason DISK_FAILING else).
-    #[prost(bool, tag = "20")]
+    #[prost(bool, tag = "4")]
     pub failing_disk_ok: bool,
+    /// What to change on the disk once it has proved the image.
+    #[prost(message, optional, tag = "5")]
+    pub fix_ups: ::core::option::Option<super::super::types::v1::FixUps>,
 }
 impl ::prost::Name for WriteDiskRequest {
     const NAME: &'static str = "WriteDiskRequest";

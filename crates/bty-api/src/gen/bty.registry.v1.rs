@@ -102,7 +102,7 @@ impl ::prost::Name for RunProgress {
 /// One step of a run.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RunStep {
-    /// Its name: "gate", "write", "flush", "prove", "first-chunk", "inventory".
+    /// Its name: "gate", "write", "flush", "prove", "first-chunk", "fix-ups", "inventory".
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
     /// When it began.
@@ -178,6 +178,9 @@ pub struct FlashRecord {
     /// What was asked, and what it took; absent of an agent that is older than this field.
     #[prost(message, optional, tag = "7")]
     pub work: ::core::option::Option<FlashWork>,
+    /// What was changed on the disk afterwards, in order.
+    #[prost(message, repeated, tag = "8")]
+    pub fix_ups: ::prost::alloc::vec::Vec<FixUpResult>,
 }
 impl ::prost::Name for FlashRecord {
     const NAME: &'static str = "FlashRecord";
@@ -254,6 +257,29 @@ impl ::prost::Name for StepWork {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "/bty.registry.v1.StepWork".into()
+    }
+}
+/// A change of the disk after the image.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FixUpResult {
+    /// Its name: "gpt-to-end", "grow-partition", "grow-file-system", "new-guids", "seed", "ignition", "unattend", "file root:/etc/motd".
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// What became of it.
+    #[prost(enumeration = "FixUpOutcome", tag = "2")]
+    pub outcome: i32,
+    /// What was done or why not, one sentence.
+    #[prost(string, tag = "3")]
+    pub detail: ::prost::alloc::string::String,
+}
+impl ::prost::Name for FixUpResult {
+    const NAME: &'static str = "FixUpResult";
+    const PACKAGE: &'static str = "bty.registry.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.registry.v1.FixUpResult".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.registry.v1.FixUpResult".into()
     }
 }
 /// What the agent did so that the firmware boots the disk next, without asking the network.
@@ -439,6 +465,43 @@ impl RunState {
             "RUN_STATE_SUCCEEDED" => Some(Self::Succeeded),
             "RUN_STATE_FAILED" => Some(Self::Failed),
             "RUN_STATE_LOST" => Some(Self::Lost),
+            _ => None,
+        }
+    }
+}
+/// What became of a change of the disk after the image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum FixUpOutcome {
+    /// Not known.
+    Unspecified = 0,
+    /// It was made.
+    Done = 1,
+    /// It was so already.
+    NotNeeded = 2,
+    /// It could not be made; the disk is as it was in this, and the flash is good all the same.
+    Failed = 3,
+}
+impl FixUpOutcome {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "FIX_UP_OUTCOME_UNSPECIFIED",
+            Self::Done => "FIX_UP_OUTCOME_DONE",
+            Self::NotNeeded => "FIX_UP_OUTCOME_NOT_NEEDED",
+            Self::Failed => "FIX_UP_OUTCOME_FAILED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "FIX_UP_OUTCOME_UNSPECIFIED" => Some(Self::Unspecified),
+            "FIX_UP_OUTCOME_DONE" => Some(Self::Done),
+            "FIX_UP_OUTCOME_NOT_NEEDED" => Some(Self::NotNeeded),
+            "FIX_UP_OUTCOME_FAILED" => Some(Self::Failed),
             _ => None,
         }
     }
@@ -3884,7 +3947,7 @@ impl ::prost::Name for Machine {
     }
 }
 /// What the operator wants of a machine. The server never rewrites it.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct MachineIntent {
     /// A name for people, unique or empty; 1 to 63 characters of a-z, 0-9 and '-'.
     #[prost(string, tag = "1")]
@@ -3908,8 +3971,11 @@ pub struct MachineIntent {
     #[prost(enumeration = "super::super::types::v1::BootEntry", tag = "7")]
     pub boot_entry: i32,
     /// Whether its disk is written even where it says that it is about to fail.
-    #[prost(bool, tag = "20")]
+    #[prost(bool, tag = "9")]
     pub failing_disk_ok: bool,
+    /// What is changed on its disk after a flash; absent for nothing. Shown without its contents.
+    #[prost(message, optional, tag = "8")]
+    pub fix_ups: ::core::option::Option<super::super::types::v1::FixUps>,
 }
 impl ::prost::Name for MachineIntent {
     const NAME: &'static str = "MachineIntent";
@@ -4081,7 +4147,7 @@ impl ::prost::Name for GetMachineResponse {
     }
 }
 /// Request of UpdateMachine.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct UpdateMachineRequest {
     /// MAC address, or the name of a machine that is known.
     #[prost(string, tag = "1")]
@@ -4089,7 +4155,8 @@ pub struct UpdateMachineRequest {
     /// The wish.
     #[prost(message, optional, tag = "2")]
     pub intent: ::core::option::Option<MachineIntent>,
-    /// Which fields of the wish to take: any of "name", "policy", "image", "disk", "chain", "boot_entry", "failing_disk_ok".
+    /// Which fields of the wish to take: any of "name", "policy", "image", "disk", "chain", "boot_entry", "failing_disk_ok",
+    /// "fix_ups".
     #[prost(message, optional, tag = "3")]
     pub update_mask: ::core::option::Option<::prost_types::FieldMask>,
     /// Begin a new generation even where nothing else changes: flash again, let a held machine go.

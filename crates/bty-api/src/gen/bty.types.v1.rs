@@ -606,3 +606,152 @@ impl HealthState {
         }
     }
 }
+/// Changes of a disk after the image, each only where it is asked for. All contents together have at most 1 MiB.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct FixUps {
+    /// Move the GPT's backup to the disk's real end. The next two do that too, where it is needed.
+    #[prost(bool, tag = "1")]
+    pub gpt_to_end: bool,
+    /// Make the last partition end where the disk does, and its file system with it.
+    #[prost(bool, tag = "2")]
+    pub grow: bool,
+    /// A new GUID for the disk and each partition, or a new disk signature: what names partitions by those doesn't find them.
+    #[prost(bool, tag = "3")]
+    pub new_guids: bool,
+    /// A seed for cloud-init's data source NoCloud.
+    #[prost(message, optional, tag = "4")]
+    pub seed: ::core::option::Option<NoCloudSeed>,
+    /// A configuration for Ignition.
+    #[prost(message, optional, tag = "5")]
+    pub ignition: ::core::option::Option<Content>,
+    /// An answer file for Windows's setup.
+    #[prost(message, optional, tag = "6")]
+    pub unattend: ::core::option::Option<Content>,
+    /// Files for the image's file systems. At most 64.
+    #[prost(message, repeated, tag = "7")]
+    pub files: ::prost::alloc::vec::Vec<DroppedFile>,
+}
+impl ::prost::Name for FixUps {
+    const NAME: &'static str = "FixUps";
+    const PACKAGE: &'static str = "bty.types.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.types.v1.FixUps".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.types.v1.FixUps".into()
+    }
+}
+/// Bytes that may be secret: the registry gives them to the machine's agent, and to nobody else.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Content {
+    /// The bytes; empty in what the registry shows.
+    #[prost(bytes = "vec", tag = "1")]
+    pub bytes: ::prost::alloc::vec::Vec<u8>,
+    /// How many there are; set by the registry in what it shows.
+    #[prost(uint64, tag = "2")]
+    pub size_bytes: u64,
+}
+impl ::prost::Name for Content {
+    const NAME: &'static str = "Content";
+    const PACKAGE: &'static str = "bty.types.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.types.v1.Content".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.types.v1.Content".into()
+    }
+}
+/// A seed for cloud-init's data source NoCloud.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NoCloudSeed {
+    /// Where it is put.
+    #[prost(enumeration = "SeedPlace", tag = "1")]
+    pub place: i32,
+    /// Who may log in, what to install, what to run.
+    #[prost(message, optional, tag = "2")]
+    pub user_data: ::core::option::Option<Content>,
+    /// The instance's id and name.
+    #[prost(message, optional, tag = "3")]
+    pub meta_data: ::core::option::Option<Content>,
+    /// The network; absent for the image's own ways.
+    #[prost(message, optional, tag = "4")]
+    pub network_config: ::core::option::Option<Content>,
+    /// What a vendor adds; absent for nothing.
+    #[prost(message, optional, tag = "5")]
+    pub vendor_data: ::core::option::Option<Content>,
+}
+impl ::prost::Name for NoCloudSeed {
+    const NAME: &'static str = "NoCloudSeed";
+    const PACKAGE: &'static str = "bty.types.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.types.v1.NoCloudSeed".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.types.v1.NoCloudSeed".into()
+    }
+}
+/// A file for one of the image's file systems.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DroppedFile {
+    /// The partition: its number, "root" or "esp".
+    #[prost(string, tag = "1")]
+    pub partition: ::prost::alloc::string::String,
+    /// From the file system's root: "/etc/motd". Folders that are missing are made.
+    #[prost(string, tag = "2")]
+    pub path: ::prost::alloc::string::String,
+    /// What is in it.
+    #[prost(message, optional, tag = "3")]
+    pub content: ::core::option::Option<Content>,
+    /// Its mode, such as 0600, where the file system has modes.
+    #[prost(uint32, tag = "4")]
+    pub mode: u32,
+    /// Its owner, where the file system has owners.
+    #[prost(uint32, tag = "5")]
+    pub uid: u32,
+    /// Its group.
+    #[prost(uint32, tag = "6")]
+    pub gid: u32,
+}
+impl ::prost::Name for DroppedFile {
+    const NAME: &'static str = "DroppedFile";
+    const PACKAGE: &'static str = "bty.types.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "bty.types.v1.DroppedFile".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/bty.types.v1.DroppedFile".into()
+    }
+}
+/// Where a seed is put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum SeedPlace {
+    /// The same as SEED_PLACE_PARTITION.
+    Unspecified = 0,
+    /// A FAT partition called CIDATA behind the last one.
+    Partition = 1,
+    /// /var/lib/cloud/seed/nocloud in the image's own root file system.
+    Files = 2,
+}
+impl SeedPlace {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "SEED_PLACE_UNSPECIFIED",
+            Self::Partition => "SEED_PLACE_PARTITION",
+            Self::Files => "SEED_PLACE_FILES",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "SEED_PLACE_UNSPECIFIED" => Some(Self::Unspecified),
+            "SEED_PLACE_PARTITION" => Some(Self::Partition),
+            "SEED_PLACE_FILES" => Some(Self::Files),
+            _ => None,
+        }
+    }
+}

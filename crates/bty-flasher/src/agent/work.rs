@@ -15,7 +15,7 @@ use bty_api::{
     types::v1::Disk as WireDisk,
 };
 use bty_disk::{Disk, discover::System, gate::Needs, select::SelectError};
-use bty_types::{BootEntry, DiskSelector, ImageId};
+use bty_types::{BootEntry, DiskSelector, FixUps, ImageId};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -27,7 +27,9 @@ use super::{
 };
 use crate::{
     engine::{Event, Options, Record, Step, flash as run_engine},
-    firmware, progress_text,
+    firmware,
+    fixup::{self, FixUpResult},
+    progress_text,
     supply::{Container, ContainerHttp, Image},
     target::{self, TargetError},
     wire,
@@ -46,6 +48,13 @@ impl Failed {
     fn new(reason: &'static str, error: &dyn std::error::Error) -> Self {
         Self { reason, message: status::chain(error) }
     }
+}
+
+/// What a plan that was carried out came to.
+struct Done {
+    record: Record,
+    fix_ups: Vec<FixUpResult>,
+    next_boot: Option<NextBoot>,
 }
 
 /// What is told of the run.
@@ -82,12 +91,14 @@ pub(super) async fn flash(
         }),
     };
     match outcome {
-        Ok((record, next)) => {
+        Ok(Done { record, fix_ups, next_boot }) => {
             say.line(&format!("the disk holds {}", record.id));
-            for line in next.iter().flat_map(firmware::lines) {
+            for line in
+                fixup::lines(&fix_ups).into_iter().chain(next_boot.iter().flat_map(firmware::lines))
+            {
                 say.line(&line);
             }
-            Outcome::Flashed(FlashRecord { next_boot: next, ..wire::record(&record) })
+            Outcome::Flashed(FlashRecord { next_boot, ..wire::record(&record, &fix_ups) })
         }
         Err(Failed { reason, message }) => {
             // Before the log is taken, which is to say it too.
@@ -112,11 +123,13 @@ fn work(
     url: &str,
     cancelled: &AtomicBool,
     tell: &watch::Sender<Now>,
-) -> Result<(Record, Option<NextBoot>), Failed> {
+) -> Result<Done, Failed> {
     let wrong = |error: &dyn std::error::Error| Failed::new("PLAN_INVALID", error);
     let selector: DiskSelector = plan.disk.parse().map_err(|problem| wrong(&problem))?;
     let image_id: ImageId = plan.image_id.parse().map_err(|problem| wrong(&problem))?;
     let digest: ImageId = plan.index_digest.parse().map_err(|problem| wrong(&problem))?;
+    let wanted = plan.fix_ups.as_ref().map(FixUps::try_from).transpose();
+    let wanted = wanted.map_err(|problem| wrong(&problem))?.unwrap_or_default();
 
     tell.send_modify(|now| {
         now.event = Some(Event::begin(Step::Gate));
@@ -140,10 +153,14 @@ fn work(
     let mut image = Image::Container(Box::new(container));
     let record = run_engine(&mut image, &device, &options, cancelled, &told)
         .map_err(|problem| Failed::new(problem.reason(), &problem))?;
+    if !wanted.is_none() {
+        told(Event::begin(Step::FixUps));
+    }
+    let fix_ups = fixup::apply(&device, &wanted, &record);
     // A server that says nothing of it is older than this.
     let wish = plan.boot_entry().known().unwrap_or(BootEntry::Off);
-    let next = firmware::boot_next(device, &disk, wish);
-    Ok((record, next))
+    let next_boot = firmware::boot_next(device, &disk, wish);
+    Ok(Done { record, fix_ups, next_boot })
 }
 
 /// Chooses the disk; one that is not there yet may still be coming up.

@@ -238,7 +238,8 @@ mod tests {
 
     #[test]
     fn what_the_base_has_and_zeros_are_not_sent() {
-        let mut disk: Vec<u8> = (0..CHUNK * 9 + 512).map(|at| (at % 249) as u8).collect();
+        let mut disk: Vec<u8> =
+            (0..CHUNK * 9 + 512).map(|at| u8::try_from(at % 249).unwrap()).collect();
         disk[CHUNK * 3..CHUNK * 6].fill(0);
         let value = |number: usize| {
             let end = disk.len().min((number + 1) * CHUNK);
@@ -249,7 +250,7 @@ mod tests {
         let (mut parts, mut last) = (Vec::new(), 0);
         let cut = Cut {
             raw_bytes: disk.len() as u64,
-            chunk_bytes: CHUNK as u32,
+            chunk_bytes: u32::try_from(CHUNK).unwrap(),
             base_chunks: 8,
             level: 3,
             workers: 3,
@@ -278,7 +279,7 @@ mod tests {
     fn it_ends_where_the_disk_or_the_registry_does() {
         let cut = |raw_bytes| Cut {
             raw_bytes,
-            chunk_bytes: CHUNK as u32,
+            chunk_bytes: u32::try_from(CHUNK).unwrap(),
             base_chunks: 0,
             level: 1,
             workers: 2,

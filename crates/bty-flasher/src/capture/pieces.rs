@@ -117,6 +117,7 @@ mod tests {
 
     use super::*;
 
+    #[allow(clippy::single_range_in_vec_init, reason = "there is one free range")]
     #[test]
     fn what_is_free_at_the_borders_is_not_read() {
         let row = |free: &[Range<u64>]| wanted(&(8192..40960), free);

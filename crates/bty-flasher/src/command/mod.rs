@@ -9,6 +9,7 @@
 mod capture;
 mod disks;
 mod erase;
+mod fix_ups;
 mod health;
 mod receipt;
 mod show;
@@ -17,7 +18,7 @@ mod write;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use bty_types::{ErrorKind, ImageId};
+use bty_types::{BootEntry, ErrorKind, ImageId};
 use clap::{Parser, Subcommand, ValueEnum};
 
 /// Writes, verifies and proves disks.
@@ -225,6 +226,12 @@ struct WriteArguments {
     /// but not signed.
     #[arg(long, value_name = "FILE")]
     receipt: Option<PathBuf>,
+    #[command(flatten)]
+    fix_ups: fix_ups::FixUpArguments,
+    /// What a UEFI firmware is told after the flash: next, to boot the disk
+    /// once; order, also to boot it after the network from then on; off.
+    #[arg(long, value_name = "WHAT", default_value = "off")]
+    boot_entry: BootEntry,
     /// How to show progress and result; json is one object a line.
     #[arg(long, value_enum, default_value = "text")]
     output: Format,

@@ -8,14 +8,36 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bty_api::registry::v1::NextBoot;
 use bty_disk::Disk;
 use indicatif::{DecimalBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
 
 use super::Format;
 use crate::{
     engine::{Event, Record, Step},
+    firmware,
+    fixup::{self, FixUpResult},
     progress_text,
 };
+
+/// What a write came to.
+#[derive(Debug)]
+pub(super) struct Written {
+    pub(super) record: Record,
+    pub(super) fix_ups: Vec<FixUpResult>,
+    pub(super) next_boot: Option<NextBoot>,
+}
+
+/// The same as programs see it.
+#[derive(Debug, Serialize)]
+struct Shown<'a> {
+    #[serde(flatten)]
+    record: &'a Record,
+    fix_ups: &'a [FixUpResult],
+    /// What the firmware was told, and warnings of it.
+    boot_entry: Vec<String>,
+}
 
 /// Shows events.
 #[derive(Debug)]
@@ -107,10 +129,12 @@ impl Show {
         }
     }
 
-    pub(super) fn record(&self, record: &Record, disk: &Disk) {
+    pub(super) fn record(&self, written: &Written, disk: &Disk) {
         self.end();
+        let Written { record, fix_ups, next_boot } = written;
+        let boot_entry: Vec<String> = next_boot.iter().flat_map(firmware::lines).collect();
         if matches!(self.way, Way::Json) {
-            if let Ok(line) = serde_json::to_string(record) {
+            if let Ok(line) = serde_json::to_string(&Shown { record, fix_ups, boot_entry }) {
                 println!("{line}");
             }
             return;
@@ -135,6 +159,9 @@ impl Show {
             println!(
                 "{chunks} chunks came wrong and {requests} requests failed, and were repeated"
             );
+        }
+        for line in fixup::lines(fix_ups).into_iter().chain(boot_entry) {
+            println!("{line}");
         }
     }
 

@@ -10,15 +10,17 @@ use bty_disk::{Disk, discover::System, gate::Needs};
 use bty_types::{DiskSelector, ErrorKind};
 
 use super::{
-    CompareArgument, Failure, HolesArgument, VerifyArgument, WriteArguments, receipt, show::Show,
+    CompareArgument, Failure, HolesArgument, VerifyArgument, WriteArguments, receipt,
+    show::{Show, Written},
 };
 use crate::{
-    engine::{Compare, Holes, Options, ReadBack, flash},
-    supply, target,
+    engine::{Compare, Event, Holes, Options, ReadBack, Step, flash},
+    firmware, fixup, supply, target,
 };
 
 pub(super) fn run(arguments: &WriteArguments) -> Result<(), Failure> {
     let selector = selector(&arguments.disk)?;
+    let wanted = arguments.fix_ups.read()?;
     let supply::Opened { mut image, inspection } =
         supply::open(&arguments.image).map_err(|problem| Failure::of(problem.kind(), &problem))?;
     let sector_bytes = inspection.sector_bytes;
@@ -57,13 +59,19 @@ pub(super) fn run(arguments: &WriteArguments) -> Result<(), Failure> {
     });
     match outcome {
         Ok(record) => {
+            if !wanted.is_none() {
+                show.event(Event::begin(Step::FixUps));
+            }
+            let fix_ups = fixup::apply(&device, &wanted, &record);
             device.show_new_partitions();
-            show.record(&record, &disk);
+            let next_boot = firmware::boot_next(device, &disk, arguments.boot_entry);
             let asked = (arguments.image.as_str(), image_id, selector.to_string());
-            match &arguments.receipt {
+            let saved = match &arguments.receipt {
                 Some(file) => receipt::write(file, asked, &record, &disk, started),
                 None => Ok(()),
-            }
+            };
+            show.record(&Written { record, fix_ups, next_boot }, &disk);
+            saved
         }
         Err(problem) => {
             show.end();

@@ -35,6 +35,8 @@ pub enum Step {
     Prove,
     /// Writing what was held back.
     FirstChunk,
+    /// Changing the disk after its proof.
+    FixUps,
 }
 
 impl Step {
@@ -49,6 +51,7 @@ impl Step {
             Self::Flush => "flush",
             Self::Prove => "prove",
             Self::FirstChunk => "first-chunk",
+            Self::FixUps => "fix-ups",
         }
     }
 }

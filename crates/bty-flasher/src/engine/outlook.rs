@@ -148,7 +148,7 @@ impl Outlook {
             Step::Compare | Step::Capture | Step::Erase => {
                 (float(done.bytes), float(self.total_bytes))
             }
-            Step::Gate | Step::Flush | Step::FirstChunk => (0.0, 0.0),
+            Step::Gate | Step::Flush | Step::FirstChunk | Step::FixUps => (0.0, 0.0),
         }
     }
 

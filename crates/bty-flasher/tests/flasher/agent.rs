@@ -53,6 +53,7 @@ fn flash_plan(image: &Image, disk: &str) -> FlashPlan {
         // The machine that runs the tests keeps its boot entries.
         boot_entry: BootEntry::Off.into(),
         failing_disk_ok: false,
+        fix_ups: None,
     }
 }
 

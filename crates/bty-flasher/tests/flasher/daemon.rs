@@ -50,6 +50,7 @@ async fn a_docked_disk_is_written_and_a_wrong_one_refused() {
         image: text(&path).to_owned(),
         image_id,
         disk: format!("path:{}", disk.node()),
+        fix_ups: None,
     };
     let mut events = client.write_disk(request(&disk, image.id())).await.unwrap().into_inner();
     let mut record = None;
@@ -97,6 +98,7 @@ async fn a_caller_that_goes_away_stops_the_write_and_frees_its_place() {
         image: text(image).to_owned(),
         image_id: String::new(),
         disk: format!("path:{}", disk.node()),
+        fix_ups: None,
     };
     let mut events = client.write_disk(request(&large)).await.unwrap().into_inner();
     let writes =

@@ -40,10 +40,15 @@ impl LoopDisk {
 
     /// A disk without data; takes no room on the machine's own.
     pub(crate) fn sparse(bytes: u64) -> Self {
+        Self::sized(bytes, 512)
+    }
+
+    /// The same with sectors of this size.
+    pub(crate) fn sized(bytes: u64, sector_bytes: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let backing = folder.path().join("disk");
         fs::File::create(&backing).unwrap().set_len(bytes).unwrap();
-        Self::over(folder, &backing, 512, &[])
+        Self::over(folder, &backing, sector_bytes, &[])
     }
 
     fn over(folder: TempDir, backing: &Path, sector_bytes: u32, more: &[&str]) -> Self {

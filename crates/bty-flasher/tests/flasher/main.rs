@@ -9,6 +9,7 @@ mod daemon;
 mod disk;
 mod erase;
 mod fetch;
+mod fix_ups;
 mod image;
 mod plans;
 mod refuse;

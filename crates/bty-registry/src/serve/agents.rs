@@ -27,6 +27,8 @@ use crate::{
     },
 };
 
+/// Results of fix-ups that are recorded: 64 files may be wanted, and some more.
+const MOST_FIX_UPS: usize = 80;
 /// Reports of one step that are recorded at most so often: watchers see enough, and the disk rests.
 const RECORD_EVERY: Duration = Duration::from_millis(500);
 /// Bytes of a hardware report.
@@ -175,7 +177,7 @@ fn is_module(name: &str) -> bool {
 
 fn shown(plan: Plan) -> WirePlan {
     match plan {
-        Plan::Flash { run_id, image, image_name, disk, boot_entry, failing_disk_ok } => {
+        Plan::Flash { run_id, image, image_name, disk, boot_entry, failing_disk_ok, fix_ups } => {
             WirePlan::Flash(FlashPlan {
                 run_id,
                 disk: disk.to_string(),
@@ -187,6 +189,7 @@ fn shown(plan: Plan) -> WirePlan {
                 image_name: image_name.to_string(),
                 boot_entry: BootEntry::from(boot_entry).into(),
                 failing_disk_ok,
+                fix_ups: fix_ups.as_deref().map(Into::into),
             })
         }
         Plan::Inventory { run_id } => WirePlan::Inventory(InventoryPlan { run_id }),
@@ -213,6 +216,7 @@ fn outcome(outcome: WireOutcome) -> Result<Outcome, Problem> {
                 .filter(|next| next.encoded_len() <= NEXT_BOOT_BYTES)
                 .map(harmless),
             work: record.work.map(work),
+            fix_ups: record.fix_ups.into_iter().take(MOST_FIX_UPS).map(harmless_result).collect(),
         })),
         WireOutcome::Inventoried(_) => Outcome::Inventoried,
         WireOutcome::Failed(wire::RunFailure { reason, message, agent_log, kernel_log }) => {
@@ -252,6 +256,12 @@ fn harmless(next: wire::NextBoot) -> wire::NextBoot {
         new_order: printable(&new_order),
         warning: printable(&warning),
     }
+}
+
+/// The same of a fix-up.
+fn harmless_result(result: wire::FixUpResult) -> wire::FixUpResult {
+    let wire::FixUpResult { name, outcome, detail } = result;
+    wire::FixUpResult { name: printable(&name), outcome, detail: printable(&detail) }
 }
 
 /// Text of several lines, as harmless.

@@ -9,6 +9,7 @@ use bty_api::{
     },
     types::v1::{BootChain as WireChain, BootEntry as WireEntry, Policy as WirePolicy},
 };
+use bty_types::FixUps;
 use std::time::SystemTime;
 use tonic::{Request, Response, Status};
 
@@ -206,9 +207,14 @@ fn update(request: UpdateMachineRequest) -> Result<Update, Problem> {
                 update.boot_entry = Edit::Set(entry.known());
             }
             "failing_disk_ok" => update.failing_disk_ok = Some(intent.failing_disk_ok),
+            "fix_ups" => {
+                let wanted = intent.fix_ups.as_ref().map(FixUps::try_from).transpose();
+                let wanted = wanted.map_err(Problem::field("intent.fix_ups"))?;
+                update.fix_ups = Edit::Set(wanted.filter(|wanted| !wanted.is_none()));
+            }
             other => {
                 let reason = format!(
-                    "{other:?} is none of name, policy, image, disk, chain, boot_entry and failing_disk_ok"
+                    "{other:?} is none of name, policy, image, disk, chain, boot_entry, failing_disk_ok and fix_ups"
                 );
                 return Err(Problem::value("update_mask", reason));
             }

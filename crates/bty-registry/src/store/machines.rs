@@ -23,7 +23,7 @@ const SELECT: &str = "SELECT m.mac, m.name, m.policy, m.image, m.disk, m.generat
      r.id, r.state, r.boot_id, r.percent, m.attempts, m.attempt_action, m.attempt_paths, m.attempt_at, m.open_boot_id, \
      m.disk_turn_at, m.failure_generation, m.failure_reason, m.failure_message, m.revision, m.chain, \
      m.platform, m.own_drivers, m.other_exit, m.way_moved_at, m.returns, m.boot_entry, m.restart_returns, \
-     m.checked_in, m.failing_disk_ok \
+     m.checked_in, m.failing_disk_ok, m.fix_ups \
      FROM machines m LEFT JOIN runs r ON r.id = m.run_id";
 
 impl Snapshot<'_> {
@@ -181,12 +181,12 @@ impl Transaction<'_> {
                  stage, stage_at, hardware, hardware_at, finished_generation, flashed_image, flashed_at, run_id, attempts, \
                  attempt_action, attempt_paths, attempt_at, open_boot_id, disk_turn_at, failure_generation, failure_reason, \
                  failure_message, revision, chain, platform, own_drivers, other_exit, way_moved_at, returns, \
-                 boot_entry, restart_returns, checked_in, failing_disk_ok) \
+                 boot_entry, restart_returns, checked_in, failing_disk_ok, fix_ups) \
                  VALUES (:mac, :name, :policy, :image, :disk, :generation, :first_seen, :last_seen, :address, \
                  :stage, :stage_at, :hardware, :hardware_at, :finished_generation, :flashed_image, :flashed_at, :run_id, \
                  :attempts, :attempt_action, :attempt_paths, :attempt_at, :open_boot_id, :disk_turn_at, \
                  :failure_generation, :failure_reason, :failure_message, :revision, :chain, :platform, :own_drivers, :other_exit, \
-                 :way_moved_at, :returns, :boot_entry, :restart_returns, :checked_in, :failing_disk_ok)",
+                 :way_moved_at, :returns, :boot_entry, :restart_returns, :checked_in, :failing_disk_ok, :fix_ups)",
             )
             .doing("writing a machine")?;
         statement
@@ -228,6 +228,7 @@ impl Transaction<'_> {
                 ":restart_returns": observed.restart_returns,
                 ":checked_in": observed.checked_in,
                 ":failing_disk_ok": intent.failing_disk_ok,
+                ":fix_ups": intent.fix_ups.as_ref().map(prost::Message::encode_to_vec),
             })
             .doing("writing a machine")?;
         Ok(())
@@ -239,6 +240,7 @@ impl Transaction<'_> {
         self.connection()
             .execute("DELETE FROM machines WHERE mac = ?1", [mac.to_string()])
             .doing("deleting a machine")?;
+        self.put_fix_ups(mac, None)?;
         self.touch_deleted(mac);
         Ok(())
     }
@@ -256,6 +258,7 @@ fn machine(row: &Row<'_>) -> rusqlite::Result<Machine> {
         chain: None,
         boot_entry: None,
         failing_disk_ok: false,
+        fix_ups: None,
     };
     let observed = Observed {
         first_seen: columns.time()?,
@@ -294,8 +297,10 @@ fn machine(row: &Row<'_>) -> rusqlite::Result<Machine> {
     // And the fourth.
     machine.observed.restart_returns = columns.count()?;
     machine.observed.checked_in = columns.take()?;
-    // And the tenth.
+    // And the sixth.
     machine.intent.failing_disk_ok = columns.take()?;
+    // And the eighth.
+    machine.intent.fix_ups = columns.maybe_message()?;
     Ok(machine)
 }
 

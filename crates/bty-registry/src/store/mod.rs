@@ -6,6 +6,7 @@
 
 mod encode;
 mod events;
+mod fix_ups;
 mod images;
 mod machines;
 mod open;

@@ -22,10 +22,11 @@ const STEPS: &[M<'static>] = &[
     M::up(include_str!("schema_0005.sql")),
     M::up(include_str!("schema_0006.sql")),
     M::up(include_str!("schema_0007.sql")),
+    M::up(include_str!("schema_0008.sql")),
 ];
 const MIGRATIONS: Migrations<'static> = Migrations::from_slice(STEPS);
 /// How many there are.
-const VERSION: i64 = 7;
+const VERSION: i64 = 8;
 /// How long a connection waits for another's lock. Only a backup tool beside us would hold one for long.
 const BUSY: Duration = Duration::from_secs(5);
 

@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use bty_api::registry::v1::{FixUpResult, FlashRecord as WireRecord};
 use bty_types::{ImageId, MacAddr};
 use rusqlite::{OptionalExtension, Row, named_params};
 
@@ -16,8 +17,8 @@ use crate::record::{FlashRecord, Run, RunFailure, Step};
 /// What [`run`] reads, in its order.
 const SELECT: &str = "SELECT id, mac, boot_id, action, generation, state, image_id, image, disk_selector, disk, started_at, \
      ended_at, heard_at, check_ins, percent, failure_reason, failure_message, agent_log, kernel_log, proved_id, \
-     fetched_bytes, written_bytes, zeroed_bytes, elapsed_ms, next_boot, work, index_digest, agent_version, progress, revision \
-     FROM runs";
+     fetched_bytes, written_bytes, zeroed_bytes, elapsed_ms, next_boot, work, fix_ups, index_digest, \
+     agent_version, progress, revision FROM runs";
 
 impl Snapshot<'_> {
     /// The run with this id.
@@ -117,17 +118,18 @@ impl Transaction<'_> {
             .prepare_cached(
                 "INSERT INTO runs (id, mac, boot_id, action, generation, state, image_id, image, disk_selector, disk, \
                  started_at, ended_at, heard_at, check_ins, percent, failure_reason, failure_message, agent_log, \
-                 kernel_log, proved_id, fetched_bytes, written_bytes, zeroed_bytes, elapsed_ms, next_boot, work, index_digest, \
-                 agent_version, progress, revision) \
+                 kernel_log, proved_id, fetched_bytes, written_bytes, zeroed_bytes, elapsed_ms, next_boot, work, fix_ups, \
+                 index_digest, agent_version, progress, revision) \
                  VALUES (:id, :mac, :boot_id, :action, :generation, :state, :image_id, :image, :disk_selector, :disk, \
                  :started_at, :ended_at, :heard_at, :check_ins, :percent, :failure_reason, :failure_message, :agent_log, \
-                 :kernel_log, :proved_id, :fetched, :written, :zeroed, :elapsed, :next_boot, :work, :index_digest, \
-                 :agent_version, :progress, :revision) \
+                 :kernel_log, :proved_id, :fetched, :written, :zeroed, :elapsed, :next_boot, :work, :fix_ups, \
+                 :index_digest, :agent_version, :progress, :revision) \
                  ON CONFLICT (id) DO UPDATE SET state = :state, disk = :disk, ended_at = :ended_at, heard_at = :heard_at, \
                  check_ins = :check_ins, percent = :percent, failure_reason = :failure_reason, \
                  failure_message = :failure_message, agent_log = :agent_log, kernel_log = :kernel_log, \
                  proved_id = :proved_id, fetched_bytes = :fetched, written_bytes = :written, zeroed_bytes = :zeroed, \
-                 elapsed_ms = :elapsed, next_boot = :next_boot, work = :work, progress = :progress, revision = :revision",
+                 elapsed_ms = :elapsed, next_boot = :next_boot, work = :work, fix_ups = :fix_ups, \
+                 progress = :progress, revision = :revision",
             )
             .doing("writing a run")?;
         statement
@@ -165,6 +167,7 @@ impl Transaction<'_> {
                 ":index_digest": run.index_digest,
                 ":agent_version": run.agent_version,
                 ":progress": run.progress.as_ref().map(prost::Message::encode_to_vec),
+                ":fix_ups": record.map(|record| fix_ups(record.fix_ups.clone())),
                 ":revision": integer(revision),
             })
             .doing("writing a run")?;
@@ -240,6 +243,7 @@ fn record(columns: &mut Columns<'_, '_>) -> rusqlite::Result<Option<FlashRecord>
     let (fetched_bytes, written_bytes) = (columns.count()?, columns.count()?);
     let (zeroed_bytes, elapsed_ms) = (columns.count()?, columns.count()?);
     let (next_boot, work) = (columns.maybe_message()?, columns.maybe_message()?);
+    let fixed: Option<WireRecord> = columns.maybe_message()?;
     Ok(proved_id.map(|proved_id| FlashRecord {
         proved_id,
         fetched_bytes,
@@ -248,7 +252,13 @@ fn record(columns: &mut Columns<'_, '_>) -> rusqlite::Result<Option<FlashRecord>
         elapsed_ms,
         next_boot,
         work,
+        fix_ups: fixed.unwrap_or_default().fix_ups,
     }))
+}
+
+/// What became of fix-ups, as its column has it.
+fn fix_ups(fix_ups: Vec<FixUpResult>) -> Vec<u8> {
+    prost::Message::encode_to_vec(&WireRecord { fix_ups, ..WireRecord::default() })
 }
 
 fn step(row: &Row<'_>) -> rusqlite::Result<Step> {

@@ -6,7 +6,7 @@ use bty_api::{
     registry::v1::Contact,
     types::v1::{Action, Hardware, Stage},
 };
-use bty_types::{BootEntry, DiskSelector, ImageSelector, MacAddr};
+use bty_types::{BootEntry, DiskSelector, FixUps, ImageSelector, MacAddr};
 use uuid::Uuid;
 
 use super::{
@@ -60,6 +60,8 @@ pub(crate) enum Plan {
         boot_entry: BootEntry,
         /// Write even a disk that says that it is about to fail.
         failing_disk_ok: bool,
+        /// What to change on the disk afterwards.
+        fix_ups: Option<Box<FixUps>>,
     },
     /// Nothing more: the hardware is on record.
     Inventory {
@@ -272,10 +274,15 @@ fn work(
         None => begin(transaction, machine, boot, action, assigned.as_ref(), agent_version)?,
     };
     Ok(match assigned {
-        Some((image, image_name, disk)) => {
-            let (run_id, image) = (run.id, Box::new(image));
-            Plan::Flash { run_id, image, image_name, disk, boot_entry, failing_disk_ok }
-        }
+        Some((image, image_name, disk)) => Plan::Flash {
+            run_id: run.id,
+            image: Box::new(image),
+            image_name,
+            disk,
+            boot_entry,
+            failing_disk_ok,
+            fix_ups: transaction.fix_ups(boot.mac)?.map(Box::new),
+        },
         None => Plan::Inventory { run_id: run.id },
     })
 }

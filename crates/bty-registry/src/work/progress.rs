@@ -147,6 +147,7 @@ fn percent(step: &Step) -> u32 {
         "write" => share(WRITTEN_PERCENT),
         "flush" | "first-chunk" => WRITTEN_PERCENT,
         "prove" => WRITTEN_PERCENT + share(100 - WRITTEN_PERCENT),
+        "fix-ups" => 100,
         _ => 0,
     };
     u32::try_from(percent.min(100)).unwrap_or(0)

@@ -1,6 +1,9 @@
 //! The end of a run, and what it means for its machine.
 
-use bty_api::{registry::v1::NextBoot, types::v1::Stage};
+use bty_api::{
+    registry::v1::{FixUpOutcome, FixUpResult, NextBoot},
+    types::v1::Stage,
+};
 
 use super::contact::printable;
 use crate::{
@@ -8,6 +11,9 @@ use crate::{
     record::{Failure, FlashRecord, Flashed, Machine, NewEvent, Run, RunFailure, RunState},
     store::Transaction,
 };
+
+/// So many of the fix-ups that failed are in an event.
+const SHOWN_FIX_UPS: usize = 3;
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,7 +55,8 @@ pub(super) fn end(
     let (kind, message) = match ended {
         Ended::Flashed(record) => {
             let next = record.next_boot.as_ref().map(told_firmware).unwrap_or_default();
-            let message = format!("flashed and proved {}{next}", record.proved_id);
+            let could_not = could_not(&record.fix_ups);
+            let message = format!("flashed and proved {}{next}{could_not}", record.proved_id);
             run.record = Some(*record);
             run.state = RunState::Succeeded;
             ("run.succeeded", message)
@@ -88,6 +95,18 @@ pub(super) fn end(
         message,
     })?;
     Ok(())
+}
+
+/// What could not be changed on the disk afterwards, for an event.
+fn could_not(fix_ups: &[FixUpResult]) -> String {
+    let failed = fix_ups.iter().filter(|result| result.outcome() == FixUpOutcome::Failed);
+    let words =
+        failed.clone().map(|result| format!("; could not {}: {}", result.name, result.detail));
+    let shown: String = words.take(SHOWN_FIX_UPS).collect();
+    match failed.count().saturating_sub(SHOWN_FIX_UPS) {
+        0 => shown,
+        more => format!("{shown}; and {more} more"),
+    }
 }
 
 /// How the firmware was told to boot the disk, in words.

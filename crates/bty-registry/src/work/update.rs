@@ -1,6 +1,7 @@
 //! What an operator does to a machine.
 
-use bty_types::{BootChain, BootEntry, DiskSelector, ImageSelector, MacAddr, Policy};
+use bty_api::types::v1::FixUps as WireFixUps;
+use bty_types::{BootChain, BootEntry, DiskSelector, FixUps, ImageSelector, MacAddr, Policy};
 
 use crate::{
     problem::Problem,
@@ -25,6 +26,8 @@ pub(crate) struct Update {
     pub boot_entry: Edit<BootEntry>,
     /// Whether its disk is written even where it says that it is about to fail.
     pub failing_disk_ok: Option<bool>,
+    /// What is changed on its disk after a flash.
+    pub fix_ups: Edit<FixUps>,
     /// Begin a new generation even where nothing else changes.
     pub rearm: bool,
     /// Forget what was learned of how it boots.
@@ -97,6 +100,9 @@ pub(crate) fn update_machine(
     {
         return Err(Problem::NameTaken { name: name.clone(), mac: owner.mac.to_string() });
     }
+    if let Edit::Set(wanted) = &update.fix_ups {
+        transaction.put_fix_ups(machine.mac, wanted.as_ref())?;
+    }
     let words = apply(&mut machine, update, made);
     if words.is_empty() && !made {
         return Ok(machine);
@@ -134,6 +140,12 @@ fn apply(machine: &mut Machine, update: Update, made: bool) -> Vec<String> {
     if let Some(is_ok) = update.failing_disk_ok.filter(|is_ok| *is_ok != intent.failing_disk_ok) {
         words.push(format!("failing disk {}", if is_ok { "ok" } else { "not ok" }));
         intent.failing_disk_ok = is_ok;
+    }
+    // Contents are not compared: what is shown has none.
+    if let Edit::Set(wanted) = update.fix_ups {
+        intent.fix_ups = wanted.map(|wanted| WireFixUps::from(&wanted).without_contents());
+        let named = intent.fix_ups.as_ref().map(|wanted| wanted.words().join(", "));
+        words.push(format!("fix-ups {}", told(named)));
     }
     let before = words.len();
     if let Some(policy) = update.policy.filter(|policy| *policy != intent.policy) {

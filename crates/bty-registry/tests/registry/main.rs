@@ -7,6 +7,7 @@ mod agent;
 mod boot_entry;
 mod captures;
 mod durability;
+mod fix_ups;
 mod harness;
 mod images;
 mod machines;

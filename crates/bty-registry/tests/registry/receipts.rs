@@ -126,6 +126,7 @@ fn flashed(image: &str, work: Option<FlashWork>) -> Outcome {
         elapsed_ms: 1234,
         next_boot: None,
         work,
+        fix_ups: Vec::new(),
     })
 }
 

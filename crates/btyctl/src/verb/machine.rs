@@ -3,21 +3,23 @@
 use std::fmt::Write as _;
 
 use bty_api::{
+    fix_ups::read::Asked,
     registry::v1::{
         DeleteMachineRequest, ExplainMachineRequest, ExplainMachineResponse, GetMachineRequest,
         ListMachinesRequest, ListMachinesResponse, Machine as Known, MachineIntent,
         UpdateMachineRequest, machine_service_client::MachineServiceClient,
     },
+    status,
     types::v1::{
-        BootChain as WireChain, BootEntry as WireEntry, BootWay, Disk, Hardware, Health,
-        HealthState, Policy as WirePolicy,
+        BootChain as WireChain, BootEntry as WireEntry, BootWay, Disk, FixUps as WireFixUps,
+        Hardware, Health, HealthState, Policy as WirePolicy,
     },
 };
-use bty_types::ErrorKind;
+use bty_types::{ErrorKind, FixUps, fix_ups::SeedPlace};
 use prost_types::FieldMask;
 
 use crate::{
-    arguments::{Machine, Set},
+    arguments::{self, Machine, Set},
     connection::Connection,
     failure::Failure,
     output::{Output, ago, bytes, facts, short, table, time, word},
@@ -51,7 +53,7 @@ pub(crate) async fn run(
             output.show(&shown, |shown| show(&shown.machine.clone().unwrap_or_default()))
         }
         Machine::Set(set) => {
-            let updated = client.update_machine(request(set)?).await?.into_inner();
+            let updated = client.update_machine(request(*set)?).await?.into_inner();
             output.show(&updated, |updated| show(&updated.machine.clone().unwrap_or_default()))
         }
         Machine::Rm { machine } => {
@@ -98,9 +100,13 @@ fn request(set: Set) -> Result<UpdateMachineRequest, Failure> {
         paths.push("failing_disk_ok".to_owned());
         intent.failing_disk_ok = is_ok;
     }
+    if let Some(wanted) = fix_ups(set.fix_ups)? {
+        paths.push("fix_ups".to_owned());
+        intent.fix_ups = Some(WireFixUps::from(&wanted));
+    }
     if paths.is_empty() && !set.rearm && !set.reset_way {
         return Err(Failure::new(ErrorKind::InvalidInput, "nothing to set")
-            .hint("give any of --image, --disk, --policy, --name, --chain, --boot-entry, --failing-disk-ok, --rearm, --reset-way"));
+            .hint("give any of --image, --disk, --policy, --name, --chain, --boot-entry, --failing-disk-ok, --grow, --seed, --file, --rearm, --reset-way"));
     }
     Ok(UpdateMachineRequest {
         machine: set.machine,
@@ -110,6 +116,24 @@ fn request(set: Set) -> Result<UpdateMachineRequest, Failure> {
         expect_generation: 0,
         reset_way: set.reset_way,
     })
+}
+
+/// What is to be changed on the disk, where something is said of it; the files are read here.
+fn fix_ups(set: arguments::FixUps) -> Result<Option<FixUps>, Failure> {
+    let partition = set.seed.map(|folder| (folder, SeedPlace::Partition));
+    let files = set.seed_files.map(|folder| (folder, SeedPlace::Files));
+    let asked = Asked {
+        gpt_to_end: set.gpt_to_end,
+        grow: set.grow,
+        new_guids: set.new_guids,
+        seed: partition.or(files),
+        ignition: set.ignition,
+        unattend: set.unattend,
+        files: set.files,
+    };
+    let wanted =
+        asked.read().map_err(|problem| Failure::new(problem.kind(), status::chain(&problem)))?;
+    Ok((set.none || !wanted.is_none()).then_some(wanted))
 }
 
 fn list(machines: &[Known]) -> String {
@@ -159,6 +183,10 @@ fn show(machine: &Known) -> String {
         ("boots by", way(observed.way.unwrap_or_default())),
         ("boot entry", boot_entry(intent.boot_entry())),
         ("failing disk", if intent.failing_disk_ok { "is written".into() } else { String::new() }),
+        (
+            "fix-ups",
+            intent.fix_ups.map(|wanted| wanted.words().join("\n            ")).unwrap_or_default(),
+        ),
         ("last run", observed.run_id.clone()),
     ]);
     match &observed.hardware {

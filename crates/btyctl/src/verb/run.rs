@@ -3,8 +3,8 @@
 use std::{fmt::Write as _, time::Duration};
 
 use bty_api::registry::v1::{
-    FlashRecord, GetRunRequest, ListRunsRequest, NextBoot, Run as Known, RunProgress, RunState,
-    RunStep, StepWork, WatchRunsRequest, run_service_client::RunServiceClient,
+    FixUpResult, FlashRecord, GetRunRequest, ListRunsRequest, NextBoot, Run as Known, RunProgress,
+    RunState, RunStep, StepWork, WatchRunsRequest, run_service_client::RunServiceClient,
 };
 use bty_types::{ErrorKind, receipt::Step};
 
@@ -183,6 +183,7 @@ fn show(run: &Known) -> String {
         ("progress", run.progress.as_ref().map(progress).unwrap_or_default()),
         ("boots next", next_boot(record.next_boot.as_ref())),
         ("boot order", boot_order(record.next_boot.as_ref())),
+        ("fix-ups", fix_ups(&record.fix_ups)),
         ("warning", record.next_boot.as_ref().map(|next| next.warning.clone()).unwrap_or_default()),
         (
             "failure",
@@ -260,6 +261,15 @@ fn repeated(record: &FlashRecord) -> String {
 /// A step as its agent measured it.
 fn measured(step: &StepWork) -> Step {
     Step::new(step.name.clone(), step.elapsed_ms, step.bytes)
+}
+
+/// What was changed on the disk after the image.
+fn fix_ups(results: &[FixUpResult]) -> String {
+    let line = |result: &FixUpResult| {
+        let outcome = word(result.outcome().as_str_name(), "FIX_UP_OUTCOME_");
+        format!("{}: {outcome}: {}", result.name, result.detail)
+    };
+    results.iter().map(line).collect::<Vec<_>>().join("\n            ")
 }
 
 /// What the firmware was told to boot next.
