@@ -9,5 +9,8 @@ mod durability;
 mod harness;
 mod images;
 mod machines;
+mod oci;
 mod publishers;
+mod resuming;
 mod store;
+mod web;
