@@ -17,8 +17,9 @@ const PYTHON: [&str; 2] = ["python3", "python3-venv"];
 /// Clients and servers that nobody here wrote, of `tests/interop`, and what shows how a card is set.
 const FOREIGN: [&str; 6] =
     ["atftp", "dhcpcd-base", "ethtool", "isc-dhcp-client", "kea-dhcp4-server", "tftp-hpa"];
-/// What packs and signs the images that are imported, beside what the lab's images need.
-const PACKERS: [&str; 5] = ["bzip2", "lz4", "minisign", "tar", "zip"];
+/// What packs, signs and serves the images that are imported, beside what the lab's images need.
+const PACKERS: [&str; 8] =
+    ["bzip2", "docker-registry", "gnupg", "gpgv", "lz4", "minisign", "tar", "zip"];
 /// What the foreign gRPC client imports.
 const PYTHON_MODULES: [&str; 2] = ["grpcio==1.*", "grpcio-reflection==1.*"];
 /// The licence checker, where the machine has none.

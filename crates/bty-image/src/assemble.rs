@@ -305,7 +305,8 @@ mod tests {
 
     /// A disk of five chunks, the third one of zeros, the last one short.
     fn disk(odd: u8) -> Vec<u8> {
-        let mut disk: Vec<u8> = (0..CHUNK * 4 + 1024).map(|at| (at % 251) as u8 ^ odd).collect();
+        let mut disk: Vec<u8> =
+            (0..CHUNK * 4 + 1024).map(|at| u8::try_from(at % 251).unwrap() ^ odd).collect();
         disk[2 * CHUNK..3 * CHUNK].fill(0);
         disk
     }
@@ -313,7 +314,8 @@ mod tests {
     fn imported(raw: Vec<u8>) -> (Vec<u8>, Index) {
         let size = raw.len() as u64;
         let source = source::open_disk(io::Cursor::new(raw), size);
-        let options = import::Options { chunk_bytes: CHUNK as u32, ..Default::default() };
+        let options =
+            import::Options { chunk_bytes: u32::try_from(CHUNK).unwrap(), ..Default::default() };
         let mut out = Vec::new();
         let summary =
             import::import(source, &mut out, &options, &AtomicBool::new(false), |_| ()).unwrap();
@@ -327,7 +329,8 @@ mod tests {
     /// The same by pieces: what the base has not is sent.
     fn assembled(raw: &[u8], base: &[u8], index: &Index) -> Result<Vec<u8>, AssembleError> {
         let mut out = Vec::new();
-        let mut assembly = Assembly::new(&mut out, raw.len() as u64, CHUNK as u32)?;
+        let mut assembly =
+            Assembly::new(&mut out, raw.len() as u64, u32::try_from(CHUNK).unwrap())?;
         for (number, chunk) in raw.chunks(CHUNK).enumerate() {
             let value = value(chunk, number);
             let known = index.chunk(number as u64);
@@ -359,7 +362,8 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_refused() {
         let raw = disk(0);
-        let begin = || Assembly::new(Vec::new(), raw.len() as u64, CHUNK as u32).unwrap();
+        let begin =
+            || Assembly::new(Vec::new(), raw.len() as u64, u32::try_from(CHUNK).unwrap()).unwrap();
         let chunk = &raw[..CHUNK];
         let (frame, sum) = (compress(chunk).unwrap(), value(chunk, 0));
         let refused = |value, frame: &[u8]| begin().frame(value, frame).unwrap_err().to_string();

@@ -13,9 +13,9 @@ pub mod inspect;
 pub mod source;
 pub mod verify;
 
-mod crc32c;
 mod fields;
 mod read_at;
+mod table_sum;
 mod zeros;
 
 pub use read_at::ReadAt;

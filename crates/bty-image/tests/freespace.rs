@@ -69,7 +69,7 @@ fn content(number: u64, bytes: usize) -> Vec<u8> {
             state ^= state << 13;
             state ^= state >> 7;
             state ^= state << 17;
-            (state >> 32) as u8
+            state.to_le_bytes()[4]
         })
         .collect()
 }
@@ -324,11 +324,14 @@ fn changed(make: &[&str], mib: u64, change: impl Fn(&File)) -> Finding {
     found
 }
 
+/// What makes it, MiB of the disk, where it is changed, to what, and what is said then.
+type Damage = (&'static [&'static str], u64, u64, &'static [u8], &'static str);
+
 #[test]
 fn one_that_was_not_unmounted_or_is_damaged_is_taken_whole() {
     let set =
         |at: u64, bytes: &'static [u8]| move |file: &File| file.write_all_at(bytes, at).unwrap();
-    let rows: [(&[&str], u64, u64, &'static [u8], &str); 9] = [
+    let rows: [Damage; 9] = [
         // s_state; the journal's flag; an unknown feature; a count in a descriptor.
         (&["mkfs.ext4", "-q"], 32, 1024 + 0x3a, &[0], "not unmounted"),
         (&["mkfs.ext4", "-q"], 32, 1024 + 0x60, &[0xc6], "journal"),

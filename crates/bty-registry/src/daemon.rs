@@ -270,7 +270,7 @@ async fn importer(
         max_image_bytes: settings.max_image_bytes,
         store: shared.store.clone(),
         metrics: shared.metrics.clone(),
-        fetcher: Fetcher::default(),
+        fetcher: Fetcher::new(Duration::from_secs(settings.fetch_patience_seconds)),
         permits: Semaphore::new(settings.max_imports),
         places: Semaphore::new(settings.max_imports.saturating_add(WAITING)),
         verify_permit: Semaphore::new(1),

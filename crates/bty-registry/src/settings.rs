@@ -46,6 +46,8 @@ pub struct Settings {
     pub event_retention_days: u64,
     /// The largest disk that an image may make, in bytes.
     pub max_image_bytes: u64,
+    /// A server of images that says nothing for so many seconds has broken off; for at least as long it is asked again then.
+    pub fetch_patience_seconds: u64,
     /// Images that are imported at a time; more wait.
     pub max_imports: usize,
     /// Machines that may be known.
@@ -75,6 +77,7 @@ impl Default for Settings {
             event_retention_count: 200_000,
             event_retention_days: 400,
             max_image_bytes: 1 << 40,
+            fetch_patience_seconds: 60,
             max_imports: 2,
             max_machines: 10_000,
             max_new_machines_per_minute: 1_000,
@@ -103,6 +106,7 @@ impl Settings {
         let at_least_one = [
             ("max_attempts", u64::from(self.max_attempts)),
             ("lost_after_seconds", self.lost_after_seconds),
+            ("fetch_patience_seconds", self.fetch_patience_seconds),
             ("max_imports", u64::try_from(self.max_imports).unwrap_or(u64::MAX)),
             ("max_image_bytes", self.max_image_bytes),
             ("event_retention_count", self.event_retention_count),

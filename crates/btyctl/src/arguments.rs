@@ -6,11 +6,15 @@
     reason = "the comments are the help text, which is not Markdown"
 )]
 
+mod import;
+
 use std::{path::PathBuf, time::Duration};
 
 use bty_api::fix_ups::read::AskedFile;
-use bty_types::{BootChain, BootEntry, DiskSelector, ImageId, ImageName, ImageSelector, Policy};
+use bty_types::{BootChain, BootEntry, DiskSelector, ImageName, ImageSelector, Policy};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use import::Import;
 
 /// Controls a bty appliance.
 #[derive(Debug, Parser)]
@@ -98,7 +102,7 @@ pub(crate) enum Verb {
 pub(crate) enum Image {
     /// Import an image: raw, .gz, .xz, .zst, .bz2, .lz4, qcow2, VHD, VHDX, VMDK or
     /// VDI, or a raw one alone in a .tar or .zip.
-    Import(Import),
+    Import(Box<Import>),
     /// List images.
     List,
     /// Show one image.
@@ -184,38 +188,6 @@ fn age(text: &str) -> Result<Duration, String> {
     let span: jiff::Span = text.parse().map_err(wrong)?;
     let signed = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).map_err(wrong)?;
     Duration::try_from(signed).map_err(|_| "it is negative; try 12h or 30d".to_owned())
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Import {
-    /// A file here, - for standard input, or an http(s) URL that the server
-    /// fetches.
-    pub(crate) source: String,
-    /// The name to give it [default: from the file's name].
-    #[arg(long, value_name = "NAME[:TAG]")]
-    pub(crate) name: Option<ImageName>,
-    /// The publisher's SHA-256 of the file as it is.
-    #[arg(long, value_name = "HEX", conflicts_with = "sha512")]
-    pub(crate) sha256: Option<String>,
-    /// The publisher's SHA-512 of the file as it is.
-    #[arg(long, value_name = "HEX")]
-    pub(crate) sha512: Option<String>,
-    /// The URL of the publisher's list of checksums (SHA256SUMS), in which the
-    /// file is by its name.
-    #[arg(long, value_name = "URL", conflicts_with_all = ["sha256", "sha512"])]
-    pub(crate) checksums: Option<String>,
-    /// The publisher's minisign key, by which that list must be signed.
-    #[arg(long, value_name = "KEY", requires = "checksums")]
-    pub(crate) minisign_key: Option<String>,
-    /// The URL of the list's signature [default: the list's and .minisig].
-    #[arg(long, value_name = "URL", requires = "minisign_key")]
-    pub(crate) minisign_url: Option<String>,
-    /// The id that the image must turn out to have.
-    #[arg(long, value_name = "ID")]
-    pub(crate) expect_id: Option<ImageId>,
-    /// The file lies on the server, below one of its import_dirs.
-    #[arg(long)]
-    pub(crate) on_server: bool,
 }
 
 #[derive(Debug, Subcommand)]

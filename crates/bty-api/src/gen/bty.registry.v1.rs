@@ -1890,7 +1890,7 @@ pub struct Image {
     /// "blake3:HEX" of its chunk index; plans name it.
     #[prost(string, tag = "7")]
     pub index_digest: ::prost::alloc::string::String,
-    /// What it was imported from: a file name or a URL without its user part.
+    /// What it was imported from: a file name, a URL without its user part, or an oras URL with the digest of the manifest.
     #[prost(string, tag = "8")]
     pub source: ::prost::alloc::string::String,
     /// The format of the source: "raw", "gzip", "xz", "zstd", "bzip2", "lz4", "tar", "zip", "qcow2", "vhd", "vhdx",
@@ -2042,12 +2042,28 @@ pub struct ImportOptions {
     /// it by its name: the last part of its URL or path, or what an upload calls it.
     #[prost(string, tag = "4")]
     pub checksums_url: ::prost::alloc::string::String,
-    /// The publisher's minisign key, "RW" and more: the list must be signed with it. Empty where no signature is asked for.
+    /// The publisher's minisign key, "RW" and more: the list must be signed with it, or, where no list is given, the source file itself.
+    /// Empty where no such signature is asked for.
     #[prost(string, tag = "5")]
     pub minisign_key: ::prost::alloc::string::String,
-    /// Where the list's signature is; empty for the list's URL with ".minisig" behind its path.
+    /// Where that signature is; empty for the URL of the list, or of the source file, with ".minisig" behind its path.
     #[prost(string, tag = "6")]
     pub minisign_url: ::prost::alloc::string::String,
+    /// The publisher's OpenPGP public keys, in armour or as they are, by one of which the list or the source file must be signed, as with
+    /// `minisign_key`.
+    #[prost(bytes = "vec", tag = "7")]
+    pub openpgp_key: ::prost::alloc::vec::Vec<u8>,
+    /// Where that signature is; empty for a list that has its signature in it.
+    #[prost(string, tag = "8")]
+    pub openpgp_url: ::prost::alloc::string::String,
+    /// Who reads from an OCI registry: a user and a password or access token. Empty for anybody. Neither is logged or recorded.
+    #[prost(string, tag = "9")]
+    pub registry_user: ::prost::alloc::string::String,
+    #[prost(string, tag = "10")]
+    pub registry_password: ::prost::alloc::string::String,
+    /// Whether the OCI registry is asked without encryption. Registries on the server's own loopback are in any case.
+    #[prost(bool, tag = "11")]
+    pub registry_plain_http: bool,
 }
 impl ::prost::Name for ImportOptions {
     const NAME: &'static str = "ImportOptions";
@@ -2074,6 +2090,9 @@ pub struct ImportProgress {
     /// Bytes written to the store.
     #[prost(uint64, tag = "4")]
     pub stored_bytes: u64,
+    /// Whether the source is being kept in a file first, since its format is read to and fro. The import follows.
+    #[prost(bool, tag = "5")]
+    pub is_kept_first: bool,
 }
 impl ::prost::Name for ImportProgress {
     const NAME: &'static str = "ImportProgress";
@@ -2103,7 +2122,7 @@ pub mod import_image_request {
         /// An absolute path on the server, below a folder that its configuration allows.
         #[prost(string, tag = "1")]
         File(::prost::alloc::string::String),
-        /// An http or https URL.
+        /// An http or https URL, or "oras://REGISTRY/REPOSITORY[:TAG][@DIGEST]".
         #[prost(string, tag = "2")]
         Url(::prost::alloc::string::String),
     }
@@ -3000,8 +3019,8 @@ pub mod image_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// Imports an image from a file that the server can read or from an http(s) URL. Progress, then the image. What fails or is
-        /// cancelled leaves nothing behind.
+        /// Imports an image from a file that the server can read, an http(s) URL or an OCI registry. Progress, then the image. What fails or
+        /// is cancelled leaves nothing behind.
         pub async fn import_image(
             &mut self,
             request: impl tonic::IntoRequest<super::ImportImageRequest>,
@@ -3235,8 +3254,8 @@ pub mod image_service_server {
                 Item = std::result::Result<super::ImportImageResponse, tonic::Status>,
             > + std::marker::Send
             + 'static;
-        /// Imports an image from a file that the server can read or from an http(s) URL. Progress, then the image. What fails or is
-        /// cancelled leaves nothing behind.
+        /// Imports an image from a file that the server can read, an http(s) URL or an OCI registry. Progress, then the image. What fails or
+        /// is cancelled leaves nothing behind.
         async fn import_image(
             &self,
             request: tonic::Request<super::ImportImageRequest>,

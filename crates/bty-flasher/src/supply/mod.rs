@@ -1,6 +1,7 @@
 //! Where an image comes from: a container, whose chunks can be had in any order, in a file or at a server; or any format that is read
 //! from its first byte to its last.
 
+mod begun;
 mod container_file;
 mod container_http;
 mod raw_stream;
@@ -14,6 +15,7 @@ use bty_image::{
 };
 use bty_types::{ErrorKind, ImageId};
 
+use begun::Begun;
 pub use container_file::ContainerFile;
 pub use container_http::ContainerHttp;
 pub use raw_stream::RawStream;
@@ -165,17 +167,18 @@ pub fn open(image: &str) -> Result<Opened, SupplyError> {
 
 /// A first chunk that is not what it should be is found here, before anything is written.
 fn open_container(container: impl Container + 'static) -> Result<Opened, SupplyError> {
-    let inspection = match container.index().chunk(0) {
-        Some(first) if !first.is_hole => {
-            let mut frame = vec![0; usize::try_from(first.frame_bytes).unwrap_or_default()];
-            container.frames()?.read(first.frame_offset, &mut frame)?;
-            let failed = |source| SupplyError::Read { offset: first.frame_offset, source };
-            let mut decoder = ChunkDecoder::new().map_err(failed)?;
-            let mut room = vec![0; usize::try_from(first.raw_bytes).unwrap_or_default()];
-            look_at(decoder.decode(&first, &frame, &mut room)?)
-        }
-        _ => Inspection::default(),
+    let first = container.index().chunk(0).filter(|first| !first.is_hole);
+    let Some(first) = first else {
+        let image = Image::Container(Box::new(container));
+        return Ok(Opened { image, inspection: Inspection::default() });
     };
+    let mut frame = vec![0; usize::try_from(first.frame_bytes).unwrap_or_default()];
+    container.frames()?.read(first.frame_offset, &mut frame)?;
+    let failed = |source| SupplyError::Read { offset: first.frame_offset, source };
+    let mut decoder = ChunkDecoder::new().map_err(failed)?;
+    let mut room = vec![0; usize::try_from(first.raw_bytes).unwrap_or_default()];
+    let inspection = look_at(decoder.decode(&first, &frame, &mut room)?);
+    let container = Begun::new(container, first.frame_offset, frame);
     Ok(Opened { image: Image::Container(Box::new(container)), inspection })
 }
 

@@ -152,7 +152,9 @@ mod tests {
         for chunks in 1_u8..70 {
             let values: Vec<_> = (0..chunks).map(|number| [number; 32]).collect();
             let mut merging = Merging::default();
-            values.iter().for_each(|&value| merging.add(value));
+            for &value in &values {
+                merging.add(value);
+            }
             assert_eq!(merging.id(), Some(merge(&values, &|value| *value)), "{chunks} chunks");
         }
         assert_eq!(Merging::default().id(), None);

@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn the_known_values_are_those_of_zeros() {
         let zeros = vec![0; 64 << 20];
-        let mut hasher = |bytes: u64, offset: u64| {
+        let hasher = |bytes: u64, offset: u64| {
             let mut hasher = blake3::Hasher::new();
             blake3::hazmat::HasherExt::set_input_offset(&mut hasher, offset);
             (0..bytes / SMALL_BYTES).for_each(|_| {

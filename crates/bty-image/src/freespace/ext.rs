@@ -6,8 +6,9 @@ use std::ops::Range;
 
 use super::map::{Doubt, FreeMap, Part, have, read, set, zero_runs};
 use crate::{
-    ReadAt as _, crc32c,
+    ReadAt as _,
     fields::{array, u16_le, u32_le},
+    table_sum,
 };
 
 /// Features that change nothing about the maps; with any other the file system is not understood.
@@ -127,7 +128,7 @@ impl Ext {
         }
         let inodes = u64::from(u32_at(0x28)?) * inode_bytes;
         let seed = (read_only & METADATA_CHECKSUMS != 0).then(|| match incompatible & SEED {
-            0 => array::<16>(&block, 0x68).map(|uuid| crc32c::update(u32::MAX, &uuid)),
+            0 => array::<16>(&block, 0x68).map(|uuid| table_sum::go_on(u32::MAX, &uuid)),
             _ => u32_le(&block, 0x270),
         });
         let copies = (compatible & SPARSE_SUPER_2 != 0)
@@ -280,7 +281,7 @@ impl Ext {
 
     fn check_sum(&self, bitmap: &[u8], descriptor: &[u8]) -> Result<(), Doubt> {
         let Some(seed) = self.seed else { return Ok(()) };
-        let sum = crc32c::update(seed, bitmap);
+        let sum = table_sum::go_on(seed, bitmap);
         let low = u32::from(have(u16_le(descriptor, 0x18))?);
         // Descriptors of 32 bytes have room for its lower half only.
         let (wanted, mask) = match u16_le(descriptor, 0x38) {

@@ -109,13 +109,18 @@ pub(super) fn format(head: &[u8]) -> Result<Format, SourceError> {
         Format::Bzip2
     } else if head.starts_with(b"\x04\x22\x4d\x18") {
         Format::Lz4
-    } else if head.starts_with(b"PK\x03\x04") {
+    } else if is_zip(head) {
         Format::Zip
     } else if head.get(257..).is_some_and(|rest| rest.starts_with(b"ustar")) {
         Format::Tar
     } else {
         mapped(head).unwrap_or(Format::Raw)
     })
+}
+
+/// Whether a source with these first bytes is a zip archive.
+pub(super) fn is_zip(head: &[u8]) -> bool {
+    head.starts_with(b"PK\x03\x04")
 }
 
 /// pzstd begins its files with a skippable frame (RFC 8878 section 3.1.2).

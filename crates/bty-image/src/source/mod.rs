@@ -181,6 +181,9 @@ pub fn open_file_within(
         return mapped::open(format, file, checksum);
     }
     let ending = file.try_clone().map_err(SourceError::Head)?;
+    if detect::is_zip(&head) {
+        archive::zip::directory::check(&ending).map_err(SourceError::Head)?;
+    }
     let stream = Cursor::new(head).chain(file);
     let mut source = open(stream, Some(metadata.len()), checksum, limits)?;
     match source.format {

@@ -22,7 +22,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Folder, Held, HeldProblem, ImportProblem, Importer, WAITING,
-    import::{Imported, REPORT_EVERY, image},
+    conversion::Imported,
+    import::{REPORT_EVERY, image},
 };
 use crate::{
     problem::Problem,
@@ -279,6 +280,7 @@ impl Taking<'_> {
                 source_total_bytes: None,
                 raw_bytes: assembly.done_bytes(),
                 stored_bytes: assembly.container_bytes(),
+                is_kept_first: false,
             };
             // One place stays free for the end; a watcher that is behind misses reports.
             let _ = self.events.try_send(Ok(CaptureEvent::Progress(progress)));

@@ -52,6 +52,11 @@ impl Feeder {
         self.0.send(Piece::Bytes(bytes)).await.is_ok()
     }
 
+    /// Waits until nobody wants them any more.
+    pub(super) async fn unwanted(&self) {
+        self.0.closed().await;
+    }
+
     /// Says that this was all.
     pub(crate) async fn end(self) {
         let _ = self.0.send(Piece::End).await;

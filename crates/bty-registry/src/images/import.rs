@@ -1,35 +1,30 @@
 //! One import, from its source to its name.
 
 use std::{
-    io::{self, BufWriter, Cursor, Read, Seek as _, SeekFrom, Write as _},
-    os::fd::AsRawFd as _,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 use bty_api::registry::v1::{ImportProgress, Partition};
-use bty_image::{
-    container::RawDisk,
-    import::{ImportError, Options, Progress, Summary, import},
-    inspect,
-    source::{self, Source},
-};
+use bty_image::import::{ImportError, Summary};
 use bty_types::{Checksum, ImageId, ImageName};
 use reqwest::Url;
-use rustix::fs::{Mode, OFlags, ResolveFlags};
 use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Feed, Feeder, Fetcher, Folder, ImportProblem, Publisher,
+    below::open_below,
     contents::Seen,
+    conversion::{Import, Imported, Opened},
     feed::feed,
-    fetch::{pump, without_user},
+    fetch::{Download, Place, failed, without_user},
     files::Unfinished,
+    oci::{Artifact, Resolved},
 };
 use crate::{
     metrics::Metrics,
@@ -90,6 +85,10 @@ pub(crate) enum Origin {
     Url(Url),
     /// The caller sends it, and calls it so.
     Upload(Feed, String),
+    /// An artifact in an OCI registry.
+    Artifact(Artifact),
+    /// The same, when it was found.
+    Layer(Box<Resolved>),
 }
 
 impl Origin {
@@ -101,6 +100,8 @@ impl Origin {
             }
             Self::Url(url) => url.path(),
             Self::Upload(_, called) => called,
+            Self::Artifact(artifact) => artifact.name(),
+            Self::Layer(found) => found.name(),
         };
         name.rsplit('/').next().unwrap_or_default().to_owned()
     }
@@ -117,18 +118,10 @@ pub(crate) enum ImportEvent {
 
 /// What there is to say, or why it failed: then nothing follows.
 pub(crate) type ImportResult = Result<ImportEvent, ImportProblem>;
-type EventSender = mpsc::Sender<ImportResult>;
+pub(super) type EventSender = mpsc::Sender<ImportResult>;
 
 /// Imports that may wait for their turn; each holds a connection and a little memory.
 pub(crate) const WAITING: usize = 16;
-
-/// What a thread imports.
-enum Opened {
-    /// An open file.
-    File(std::fs::File),
-    /// Bytes from the network.
-    Feed(Feed),
-}
 
 impl Importer {
     /// Runs an import until it is done, fails or is cancelled.
@@ -174,15 +167,17 @@ impl Importer {
         let importer = Arc::clone(self);
         let flag = Arc::clone(&stop);
         let working = async {
-            let checksum = match publisher {
-                Some(publisher) => Some(publisher.checksum(&origin.name(), &self.fetcher).await?),
-                None => checksum,
-            };
+            let origin = self.find(origin).await?;
+            let (mut checksum, mut witness) = (checksum, None);
+            if let Some(publisher) = publisher {
+                let listed = publisher.checksum(&origin.name(), &self.fetcher).await?;
+                (checksum, witness) =
+                    (listed.or(checksum), publisher.witness(&self.fetcher).await?);
+            }
             let (opened, source, pumping) = self.open(origin).await?;
             let thread = tokio::task::spawn_blocking(move || {
-                let import =
-                    Import { importer: &importer, checksum, expect_id, stop: &flag, events };
-                import.run(opened)
+                let (importer, stop) = (&importer, &*flag);
+                Import { importer, checksum, witness, expect_id, stop, events }.run(opened)
             });
             // Side by side: the thread reads what is pumped. Where the network broke off, that is the reason that counts.
             let (broken, done) = tokio::join!(pumping.run(), thread);
@@ -204,6 +199,16 @@ impl Importer {
         self.place(&unfinished, image(&summary, seen, source), name, actor).await
     }
 
+    /// Looks up what a name in an OCI registry means.
+    async fn find(&self, origin: Origin) -> Result<Origin, ImportProblem> {
+        Ok(match origin {
+            Origin::Artifact(artifact) => {
+                Origin::Layer(Box::new(artifact.resolve(&self.fetcher).await?))
+            }
+            origin => origin,
+        })
+    }
+
     async fn open(&self, origin: Origin) -> Result<(Opened, String, Pumping), ImportProblem> {
         let name = origin.name();
         match origin {
@@ -212,13 +217,27 @@ impl Importer {
                 Ok((Opened::File(file), name, Pumping::Nothing))
             }
             Origin::Url(url) => {
-                let response = self.fetcher.get(&url).await?;
-                let (feeder, feed) = feed(response.content_length());
                 let recorded = without_user(&url);
-                Ok((Opened::Feed(feed), recorded, Pumping::Url(Box::new(response), url, feeder)))
+                let client = self.fetcher.client().map_err(failed(&url))?;
+                self.download(Place::Web(client, url), recorded).await
             }
+            Origin::Layer(found) => {
+                let recorded = found.reference.to_string();
+                self.download(Place::Blob(Box::new(found.blob)), recorded).await
+            }
+            Origin::Artifact(_) => Err(Problem::Missing("source").into()),
             Origin::Upload(feed, name) => Ok((Opened::Feed(feed), name, Pumping::Nothing)),
         }
+    }
+
+    async fn download(
+        &self,
+        place: Place,
+        recorded: String,
+    ) -> Result<(Opened, String, Pumping), ImportProblem> {
+        let download = Download::begin(place, &self.fetcher).await?;
+        let (feeder, feed) = feed(download.size_bytes());
+        Ok((Opened::Feed(feed), recorded, Pumping::Download(Box::new(download), feeder)))
     }
 
     /// Gives the file its name and the image its row.
@@ -269,174 +288,21 @@ impl Importer {
 /// What brings the bytes.
 enum Pumping {
     Nothing,
-    Url(Box<reqwest::Response>, Url, Feeder),
+    Download(Box<Download>, Feeder),
 }
 
 impl Pumping {
     async fn run(self) -> Option<ImportProblem> {
         match self {
             Self::Nothing => None,
-            Self::Url(response, url, feeder) => pump(*response, &url, feeder).await,
+            Self::Download(download, feeder) => download.run(feeder).await,
         }
-    }
-}
-
-/// What a thread has imported.
-pub(super) struct Imported {
-    pub(super) unfinished: Unfinished,
-    pub(super) summary: Summary,
-    pub(super) seen: Seen,
-}
-
-/// The part of an import that a thread does.
-struct Import<'a> {
-    importer: &'a Importer,
-    checksum: Option<Checksum>,
-    expect_id: Option<ImageId>,
-    stop: &'a AtomicBool,
-    events: EventSender,
-}
-
-impl Import<'_> {
-    fn run(self, opened: Opened) -> Result<Imported, ImportProblem> {
-        // Dropped last: an import reads from it to its end.
-        let mut spool = None;
-        let source = self.source(opened, &mut spool)?;
-        let unfinished = self.importer.folder.begin()?;
-        let options = Options {
-            max_raw_bytes: self.importer.max_image_bytes,
-            expect_id: self.expect_id,
-            ..Options::default()
-        };
-        let mut reports = Reports { events: &self.events, last: None };
-        let mut writer = BufWriter::with_capacity(1 << 20, &unfinished.file);
-        let summary =
-            import(source, &mut writer, &options, self.stop, |progress| reports.send(progress))?;
-        writer.flush().map_err(ImportError::Write)?;
-        drop(writer);
-        let disk = RawDisk::new(&unfinished.file, &summary.index).map_err(ImportError::Start)?;
-        let seen = inspect::contents(&disk, &summary.inspection).into();
-        Ok(Imported { unfinished, summary, seen })
-    }
-
-    fn source(
-        &self,
-        opened: Opened,
-        spool: &mut Option<Unfinished>,
-    ) -> Result<Source, ImportProblem> {
-        match opened {
-            // The importer opens files by path; this one names what is open already, whatever happens to the folders.
-            Opened::File(file) => {
-                let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-                Ok(source::open_file(Path::new(&path), self.checksum)?)
-            }
-            Opened::Feed(mut feed) => {
-                let size = feed.size_bytes();
-                let mut head = Vec::new();
-                (&mut feed)
-                    .take(source::TELLING_BYTES)
-                    .read_to_end(&mut head)
-                    .map_err(source::SourceError::Head)?;
-                let needs_file = source::needs_file(&head);
-                let whole = Cursor::new(head).chain(feed);
-                if !needs_file {
-                    return Ok(source::open_stream(whole, size, self.checksum)?);
-                }
-                let spool = spool.insert(self.importer.folder.begin()?);
-                self.copy(whole, spool)?;
-                Ok(source::open_file(spool.path(), self.checksum)?)
-            }
-        }
-    }
-
-    /// Keeps a stream in a file first, for formats that are read to and fro.
-    fn copy(&self, mut from: impl Read, spool: &mut Unfinished) -> Result<(), ImportProblem> {
-        let most = self.importer.max_image_bytes;
-        let mut buffer = vec![0; 256 * 1024];
-        let mut copied: u64 = 0;
-        loop {
-            if self.stop.load(Ordering::Relaxed) {
-                return Err(ImportError::Cancelled.into());
-            }
-            let read = match from.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(read) => read,
-                Err(problem) if problem.kind() == io::ErrorKind::Interrupted => continue,
-                Err(source) => return Err(ImportError::Read { raw_bytes: 0, source }.into()),
-            };
-            copied = copied.saturating_add(u64::try_from(read).unwrap_or(u64::MAX));
-            if copied > most {
-                return Err(ImportError::TooLarge(most).into());
-            }
-            let piece = buffer.get(..read).unwrap_or_default();
-            spool.file.write_all(piece).map_err(ImportError::Write)?;
-        }
-        spool.file.seek(SeekFrom::Start(0)).map_err(ImportError::Write)?;
-        Ok(())
-    }
-}
-
-/// Tells how far an import is, a few times a second.
-struct Reports<'a> {
-    events: &'a EventSender,
-    last: Option<Instant>,
-}
-
-impl Reports<'_> {
-    fn send(&mut self, progress: Progress) {
-        if self.last.is_some_and(|last| last.elapsed() < REPORT_EVERY) || self.events.capacity() < 2
-        {
-            return;
-        }
-        self.last = Some(Instant::now());
-        let report = ImportProgress {
-            source_bytes: progress.source_bytes,
-            source_total_bytes: progress.source_total_bytes,
-            raw_bytes: progress.raw_bytes,
-            stored_bytes: progress.container_bytes,
-        };
-        // One place stays free for the end; a watcher that is behind misses reports.
-        let _ = self.events.try_send(Ok(ImportEvent::Progress(report)));
     }
 }
 
 /// The channel for what there is to say of an import.
 pub(crate) fn events() -> (EventSender, mpsc::Receiver<ImportResult>) {
     mpsc::channel(REPORTS)
-}
-
-/// Opens a file that lies below one of these folders, whatever `..` and links it is reached by.
-fn open_below(folders: &[PathBuf], path: &Path) -> Result<std::fs::File, ImportProblem> {
-    let outside = || {
-        let allowed: Vec<_> = folders.iter().map(|folder| folder.display().to_string()).collect();
-        let allowed =
-            if allowed.is_empty() { "none is set".to_owned() } else { allowed.join(", ") };
-        ImportProblem::Outside { path: path.to_owned(), allowed }
-    };
-    let failed = |errno: rustix::io::Errno| ImportProblem::Open {
-        path: path.to_owned(),
-        source: errno.into(),
-    };
-    let below = folders.iter().find_map(|folder| Some((folder, path.strip_prefix(folder).ok()?)));
-    let (folder, rest) =
-        below.filter(|(_, rest)| !rest.as_os_str().is_empty()).ok_or_else(outside)?;
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let folder = rustix::fs::open(folder, flags, Mode::empty()).map_err(failed)?;
-    // NONBLOCK: opening a pipe must not wait for its writer.
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-    let opened = rustix::fs::openat2(&folder, rest, flags, Mode::empty(), resolve);
-    let file =
-        opened.map_err(
-            |errno| if errno == rustix::io::Errno::XDEV { outside() } else { failed(errno) },
-        )?;
-    let file = std::fs::File::from(file);
-    let metadata =
-        file.metadata().map_err(|source| ImportProblem::Open { path: path.to_owned(), source })?;
-    if !metadata.is_file() {
-        return Err(ImportProblem::NotAFile { path: path.to_owned() });
-    }
-    Ok(file)
 }
 
 /// What an import made, as it is recorded.
@@ -472,39 +338,5 @@ pub(super) fn image(summary: &Summary, seen: Seen, source: String) -> Image {
         contents: Some(contents),
         verified_at: None,
         wrong_chunks: 0,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::{fs, os::unix::fs::symlink};
-
-    use bty_types::ErrorKind;
-
-    use super::*;
-
-    #[test]
-    fn neither_dots_nor_links_lead_out_of_the_folders() {
-        let at = tempfile::tempdir().unwrap();
-        let folder = at.path().join("images");
-        fs::create_dir_all(folder.join("sub")).unwrap();
-        fs::write(at.path().join("secret"), "x").unwrap();
-        fs::write(folder.join("sub/a.img"), "a").unwrap();
-        symlink("../secret", folder.join("out")).unwrap();
-        symlink(at.path(), folder.join("up")).unwrap();
-        symlink("sub/a.img", folder.join("in")).unwrap();
-        let folders = [folder.clone()];
-        let open = |path: &str| {
-            open_below(&folders, &folder.join(path)).map(drop).map_err(|problem| problem.kind())
-        };
-        assert_eq!(open("sub/a.img"), Ok(()));
-        assert_eq!(open("in"), Ok(()));
-        assert_eq!(open("sub/../sub/a.img"), Ok(()));
-        for path in ["../secret", "sub/../../secret", "out", "up/secret", "/etc/passwd", ""] {
-            assert_eq!(open(path), Err(ErrorKind::Denied), "{path}");
-        }
-        assert_eq!(open("absent"), Err(ErrorKind::NotFound));
-        assert_eq!(open("sub"), Err(ErrorKind::InvalidInput));
-        assert_eq!(open_below(&[], &folder.join("in")).unwrap_err().kind(), ErrorKind::Denied);
     }
 }

@@ -8,9 +8,10 @@ use bty_image::{
     import::ImportError,
     source::{FinishError, SourceError},
 };
-use bty_types::{ErrorKind, NotListed};
+use bty_types::{Checksum, ErrorKind, NotListed};
 use tonic::Status;
 
+use super::{OciProblem, OpenPgpProblem};
 use crate::problem::Problem;
 
 /// Why an import fails.
@@ -55,6 +56,74 @@ pub(crate) enum ImportProblem {
         /// What it said.
         status: reqwest::StatusCode,
     },
+    /// It broke off before its end.
+    #[error("fetching {url}: it ended before its end")]
+    Short {
+        /// The URL.
+        url: String,
+    },
+    /// It broke off, and could not be gone on with.
+    #[error(
+        "fetching {url}: it broke off after {passed_bytes} bytes, and {tries} tries brought no more"
+    )]
+    GaveUp {
+        /// The URL.
+        url: String,
+        /// How far it came.
+        passed_bytes: u64,
+        /// How often it was tried.
+        tries: u32,
+        /// Why it went no further the last time.
+        source: Box<Self>,
+    },
+    /// It is another file than before.
+    #[error(
+        "fetching {url}: the connection broke off, and the file was replaced at the server meanwhile; import it again"
+    )]
+    Changed {
+        /// The URL.
+        url: String,
+    },
+    /// The server sends something else than was asked for.
+    #[error(
+        "fetching {url}: the connection broke off, and the server sends another part of the file than the rest that was asked for"
+    )]
+    Range {
+        /// The URL.
+        url: String,
+    },
+    /// It has another size than was said of it.
+    #[error(
+        "fetching {url}: the server sends {sent} bytes, and its manifest says that there are {stated}"
+    )]
+    Size {
+        /// The URL.
+        url: String,
+        /// What was said.
+        stated: u64,
+        /// What comes.
+        sent: u64,
+    },
+    /// It is not what its digest says.
+    #[error(
+        "fetching {url}: it has {found}, and its manifest says {wanted}: it was changed or damaged on its way"
+    )]
+    Digest {
+        /// The URL.
+        url: String,
+        /// What its manifest says.
+        wanted: Box<Checksum>,
+        /// What it has.
+        found: Box<Checksum>,
+    },
+    /// An artifact can't be had from an OCI registry.
+    #[error("importing {reference}")]
+    Oci {
+        /// Which one.
+        reference: String,
+        /// Why not.
+        source: OciProblem,
+    },
     /// What the publisher says is larger than anything that publishers say.
     #[error("fetching {url}: it has over {most} bytes, and is no list of checksums or signature")]
     TooMuch {
@@ -73,15 +142,23 @@ pub(crate) enum ImportProblem {
         /// Why it isn't found.
         source: NotListed,
     },
-    /// The publisher's list isn't signed with the publisher's key.
+    /// What should be signed isn't signed with the publisher's key.
     #[error(
-        "checking the signature {url} of the checksums: they are not the publisher's, or the key is another's"
+        "checking the signature {url}: what it should sign is not the publisher's, or the key is another's"
     )]
     Signature {
         /// The signature's URL.
         url: String,
         /// What is wrong with it.
         source: minisign_verify::Error,
+    },
+    /// The same by OpenPGP.
+    #[error("checking the signature {url}")]
+    OpenPgp {
+        /// The URL of the signature, or of what has its signature in it.
+        url: String,
+        /// What is wrong with it.
+        source: OpenPgpProblem,
     },
     /// It can't be read as an image.
     #[error(transparent)]
@@ -126,8 +203,14 @@ impl ImportProblem {
             Self::NotAFile { .. } | Self::TooMuch { .. } | Self::NotListed { .. } => {
                 ErrorKind::InvalidInput
             }
-            Self::Signature { .. } => ErrorKind::Corrupt,
-            Self::Fetch { .. } => ErrorKind::Unavailable,
+            Self::Signature { .. } | Self::Digest { .. } | Self::Size { .. } => ErrorKind::Corrupt,
+            Self::OpenPgp { source, .. } => source.kind(),
+            Self::Oci { source, .. } => source.kind(),
+            Self::Fetch { .. }
+            | Self::Short { .. }
+            | Self::GaveUp { .. }
+            | Self::Changed { .. }
+            | Self::Range { .. } => ErrorKind::Unavailable,
             Self::Answer { status, .. } => match status.as_u16() {
                 404 | 410 => ErrorKind::NotFound,
                 401 | 403 => ErrorKind::Denied,
@@ -148,9 +231,20 @@ impl ImportProblem {
     pub(crate) fn reason(&self) -> &'static str {
         match self {
             Self::Outside { .. } => "SOURCE_OUTSIDE",
-            Self::Open { .. } | Self::Fetch { .. } | Self::Answer { .. } => "SOURCE_UNREACHABLE",
+            Self::Open { .. }
+            | Self::Fetch { .. }
+            | Self::Answer { .. }
+            | Self::Short { .. }
+            | Self::GaveUp { .. }
+            | Self::Range { .. } => "SOURCE_UNREACHABLE",
+            Self::Changed { .. } => "SOURCE_CHANGED",
+            Self::Size { .. } | Self::Digest { .. } => "CHECKSUM_MISMATCH",
+            Self::Oci { source, .. } => source.reason(),
+            Self::OpenPgp {
+                source: OpenPgpProblem::NoProgram | OpenPgpProblem::Run(_), ..
+            } => "SIGNATURE_UNCHECKED",
             Self::TooMuch { .. } | Self::NotListed { .. } => "CHECKSUM_UNKNOWN",
-            Self::Signature { .. } => "SIGNATURE_MISMATCH",
+            Self::Signature { .. } | Self::OpenPgp { .. } => "SIGNATURE_MISMATCH",
             Self::NotAFile { .. } | Self::Source(_) => "SOURCE_UNSUPPORTED",
             Self::Import(problem) => match problem {
                 ImportError::Read { .. } | ImportError::NoDisk(_) => "SOURCE_DAMAGED",
@@ -172,6 +266,13 @@ impl ImportProblem {
             Self::Files { .. } | Self::Thread => "STORE",
             Self::Record(problem) => problem.reason(),
         }
+    }
+}
+
+/// Of which artifact it is, whoever knows that puts.
+impl From<OciProblem> for ImportProblem {
+    fn from(source: OciProblem) -> Self {
+        Self::Oci { reference: String::new(), source }
     }
 }
 

@@ -26,8 +26,9 @@ use tonic::{Request, Response, Status, Streaming};
 use super::{Shared, watch::Responses};
 use crate::{
     images::{
-        Aged, Feeder, Held, HeldProblem, ImportEvent, ImportProblem, Importer, Job, Origin, Policy,
-        Publisher, VerifyEvent, compare, events, feed, url, verify_events,
+        Aged, Artifact, Feeder, Held, HeldProblem, ImportEvent, ImportProblem, Importer, Job,
+        Login, OCI_SCHEME, Origin, Policy, Publisher, Reference, VerifyEvent, compare, events,
+        feed, url, verify_events,
     },
     problem::Problem,
     record::{Image, NewEvent},
@@ -63,6 +64,9 @@ impl ImageService for Images {
             Source::File(path) if path.starts_with('/') => Origin::File(PathBuf::from(path)),
             Source::File(_) => {
                 return Err(Problem::value("source.file", "it is no absolute path").into());
+            }
+            Source::Url(text) if text.starts_with(OCI_SCHEME) => {
+                Origin::Artifact(artifact(&text, options.as_ref())?)
             }
             Source::Url(text) => Origin::Url(url("source.url", &text)?),
         };
@@ -351,13 +355,17 @@ fn pruned(aged: Aged, kept_because: String) -> PrunedImage {
 
 /// What is asked for.
 fn job(options: Option<ImportOptions>, origin: Origin, actor: String) -> Result<Job, Problem> {
-    let ImportOptions { name, checksum, expect_id, checksums_url, minisign_key, minisign_url } =
-        options.ok_or(Problem::Missing("options"))?;
+    let options = options.ok_or(Problem::Missing("options"))?;
+    let source = match &origin {
+        Origin::Url(url) => Some(url),
+        _ => None,
+    };
+    let publisher = Publisher::parse(&options, source)?;
+    let ImportOptions { name, checksum, expect_id, .. } = options;
     if name.is_empty() {
         return Err(Problem::Missing("options.name"));
     }
-    let publisher = Publisher::parse(&checksums_url, &minisign_key, &minisign_url)?;
-    if publisher.is_some() && !checksum.is_empty() {
+    if publisher.as_ref().is_some_and(Publisher::lists) && !checksum.is_empty() {
         return Err(Problem::value(
             "options.checksums_url",
             "a checksum is given too; give the one or the other",
@@ -380,6 +388,16 @@ fn job(options: Option<ImportOptions>, origin: Origin, actor: String) -> Result<
         origin,
         actor,
     })
+}
+
+/// An artifact in an OCI registry, and who asks for it.
+fn artifact(text: &str, options: Option<&ImportOptions>) -> Result<Artifact, Problem> {
+    let reference: Reference =
+        text.parse().map_err(|why: &str| Problem::value("source.url", why))?;
+    let ImportOptions { registry_user, registry_password, registry_plain_http, .. } =
+        options.cloned().unwrap_or_default();
+    let login = Login::new(registry_user, registry_password);
+    Ok(Artifact { reference, login, is_plain: registry_plain_http })
 }
 
 /// Passes an upload's bytes on. A sender that breaks off drops the feeder, which the reader takes for what it is.

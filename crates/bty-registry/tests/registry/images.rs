@@ -37,7 +37,7 @@ pub(crate) fn id(bytes: &[u8]) -> String {
     format!("blake3:{}", blake3::hash(bytes).to_hex())
 }
 
-fn gzip(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap()
@@ -260,8 +260,10 @@ async fn what_fails_leaves_nothing_behind_and_says_why() {
     let wrong_sum =
         ImportOptions { checksum: format!("sha256:{}", "0".repeat(64)), ..options("x:1") };
     let wrong_id = ImportOptions { expect_id: id(b"other"), ..options("x:1") };
-    let registry =
-        Registry::start(&format!("import_dirs = [{:?}]\nmax_image_bytes = 5000000", folder.path()));
+    let registry = Registry::start(&format!(
+        "import_dirs = [{:?}]\nmax_image_bytes = 5000000\nfetch_patience_seconds = 1",
+        folder.path()
+    ));
     let large = vec![3; 6 << 20];
     fs::write(folder.path().join("large"), large).unwrap();
     let plain = || options("x:1");

@@ -1,4 +1,5 @@
-//! What a publisher says of a file: lists of checksums made by sha256sum and sha512sum, signed by minisign.
+//! What a publisher says of a file: lists of checksums made by sha256sum and sha512sum, and signatures of those and of the file itself,
+//! made by minisign and gpg.
 
 use std::{fs, net::SocketAddr, path::Path, process::Command};
 
@@ -40,6 +41,8 @@ fn publish(folder: &Path) -> String {
     run(folder, "minisign", &["-G", "-W", "-p", "key.pub", "-s", "key"]);
     run(folder, "minisign", &["-S", "-s", "key", "-m", "SHA256SUMS"]);
     run(folder, "minisign", &["-S", "-l", "-s", "key", "-m", "OLD"]);
+    run(folder, "minisign", &["-S", "-s", "key", "-m", "a.img"]);
+    run(folder, "minisign", &["-S", "-l", "-s", "key", "-m", "a.img", "-x", "a.old.minisig"]);
     // A list that was changed after it was signed.
     let list = fs::read_to_string(folder.join("SHA256SUMS")).unwrap();
     fs::write(folder.join("FORGED"), list.replace("a.img", "c.img")).unwrap();
@@ -47,6 +50,71 @@ fn publish(folder: &Path) -> String {
     fs::write(folder.join("LARGE"), vec![b'a'; 2 << 20]).unwrap();
     let key = fs::read_to_string(folder.join("key.pub")).unwrap();
     key.lines().nth(1).unwrap().to_owned()
+}
+
+/// A home of gpg with keys in it, and the agent that gpg starts there, which ends with this.
+struct Gpg(TempDir);
+
+impl Drop for Gpg {
+    fn drop(&mut self) {
+        let _ = Command::new("gpgconf")
+            .arg("--homedir")
+            .arg(self.0.path())
+            .args(["--kill", "all"])
+            .status();
+    }
+}
+
+impl Gpg {
+    /// Makes the keys "good", "other", and "old", which has expired.
+    fn new() -> Self {
+        let gpg = Self(tempfile::tempdir().unwrap());
+        let past = ["--faked-system-time", "20200101T000000"];
+        for (name, expires, when) in
+            [("good", "never", &[][..]), ("other", "never", &[]), ("old", "1d", &past)]
+        {
+            let key = ["--passphrase", "", "--quick-gen-key", name, "ed25519", "sign", expires];
+            gpg.run(&[when, &key].concat());
+        }
+        gpg
+    }
+
+    fn run(&self, arguments: &[&str]) -> Vec<u8> {
+        let home = self.0.path().display().to_string();
+        let common = ["--homedir", &home, "--batch", "--yes", "--quiet", "--no-permission-warning"];
+        run(self.0.path(), "gpg", &[&common, arguments].concat())
+    }
+
+    fn key(&self, name: &str) -> Vec<u8> {
+        self.run(&["--armor", "--export", name])
+    }
+
+    /// Signs what a publisher has: lists apart and around, and an image.
+    fn sign(&self, folder: &Path) {
+        let at = |name: &str| folder.join(name).display().to_string();
+        let detach = |by: &str, what: &str, to: &str, more: &[&str]| {
+            let (what, to) = (at(what), at(to));
+            let signing = ["-u", by, "--output", &to, "--detach-sign", &what];
+            self.run(&[more, &signing].concat());
+        };
+        let past = ["--faked-system-time", "20200101T010000"];
+        detach("good", "SHA256SUMS", "SHA256SUMS.gpg", &[]);
+        detach("good", "SHA256SUMS", "SHA256SUMS.asc", &["--armor"]);
+        detach("other", "SHA256SUMS", "SHA256SUMS.other", &[]);
+        detach("old", "SHA256SUMS", "SHA256SUMS.old", &past);
+        detach("other", "SHA256SUMS", "SHA256SUMS.both", &["-u", "good"]);
+        detach("good", "SHA256SUMS", "SHA256SUMS.sha1", &["--digest-algo", "SHA1"]);
+        detach("good", "a.img", "a.img.gpg", &[]);
+        let (list, clear) = (at("SHA256SUMS"), at("CHECKSUM"));
+        self.run(&["-u", "good", "--output", &clear, "--clearsign", &list]);
+        let signed = fs::read_to_string(&clear).unwrap();
+        fs::write(at("CHECKSUM-FORGED"), signed.replace("a.img", "c.img")).unwrap();
+        // What stands behind a signature is not signed.
+        let (forged, list) = (at("CHECKSUM-MORE"), fs::read_to_string(&list).unwrap());
+        let more =
+            list.replace("b.img", "x.img").replace("a.img", "b.img").replace("x.img", "a.img");
+        fs::write(forged, format!("{signed}\n{more}")).unwrap();
+    }
 }
 
 /// A publisher's server, a mirror with another file under a name, and a registry that may read both folders.
@@ -159,4 +227,124 @@ async fn what_a_publisher_has_not_listed_or_signed_is_refused() {
         assert!(refusal.message().contains(words), "{shown}: {}", refusal.message());
         assert_eq!(site.registry.files(), Vec::<String>::new(), "{shown} left something");
     }
+}
+
+#[tokio::test]
+async fn what_a_publisher_signs_by_openpgp_is_imported_or_refused() {
+    const MISMATCH: &str = "SIGNATURE_MISMATCH";
+    const BAD: Code = Code::InvalidArgument;
+    let (site, gpg) = (Site::new(), Gpg::new());
+    gpg.sign(site.folder.path());
+    let good = gpg.key("good");
+    let binary = gpg.run(&["--export", "good"]);
+    let signed = |list: &str, key: &[u8], signature: &str| ImportOptions {
+        openpgp_key: key.to_vec(),
+        openpgp_url: if signature.is_empty() { String::new() } else { site.url(signature) },
+        checksums_url: if list.is_empty() { String::new() } else { site.url(list) },
+        ..options("x:1")
+    };
+    for wanted in [
+        signed("SHA256SUMS", &good, "SHA256SUMS.gpg"),
+        signed("SHA256SUMS", &good, "SHA256SUMS.asc"),
+        signed("SHA256SUMS", &binary, "SHA256SUMS.gpg"),
+        // Two have signed, of whom one is known.
+        signed("SHA256SUMS", &good, "SHA256SUMS.both"),
+        signed("CHECKSUM", &good, ""),
+        // The signature of the image itself.
+        signed("", &good, "a.img.gpg"),
+    ] {
+        let shown = format!("{wanted:?}");
+        let image = import(&site.registry, site.web("a.img"), wanted).await;
+        assert_eq!(image.unwrap_or_else(|problem| panic!("{shown}: {problem}")).id, id(&disk(1)));
+    }
+    let image = import(&site.registry, file(&site.folder), signed("", &good, "a.img.gpg")).await;
+    assert_eq!(image.unwrap().id, id(&disk(1)), "a file on the server");
+
+    for (source, wanted, code, reason, words) in [
+        (
+            "a.img",
+            signed("SHA512SUMS", &good, "SHA256SUMS.gpg"),
+            Code::DataLoss,
+            MISMATCH,
+            "changed",
+        ),
+        (
+            "a.img",
+            signed("SHA256SUMS", &good, "SHA256SUMS.other"),
+            Code::DataLoss,
+            MISMATCH,
+            "not among",
+        ),
+        (
+            "a.img",
+            signed("SHA256SUMS", &gpg.key("old"), "SHA256SUMS.old"),
+            Code::DataLoss,
+            MISMATCH,
+            "expired",
+        ),
+        ("a.img", signed("SHA256SUMS", &good, "SHA256SUMS.sha1"), BAD, MISMATCH, "does not take"),
+        ("a.img", signed("SHA256SUMS", &good, "SHA256SUMS"), BAD, MISMATCH, "no OpenPGP signature"),
+        ("a.img", signed("SHA256SUMS", &good, ""), BAD, "MISSING_FIELD", "openpgp_url"),
+        ("a.img", signed("CHECKSUM-FORGED", &good, ""), Code::DataLoss, MISMATCH, "changed"),
+        ("b.img", signed("", &good, "a.img.gpg"), Code::DataLoss, MISMATCH, "changed"),
+        (
+            "b.img",
+            signed("", &gpg.key("other"), "a.img.gpg"),
+            Code::DataLoss,
+            MISMATCH,
+            "not among",
+        ),
+        ("a.img", signed("", b"no key", "a.img.gpg"), BAD, "INVALID_ARGUMENT", "gpg --export"),
+    ] {
+        let shown = format!("{source} {} {}", wanted.checksums_url, wanted.openpgp_url);
+        let refusal = import(
+            &site.registry,
+            site.web(source),
+            ImportOptions { name: "y:1".into(), ..wanted },
+        );
+        let refusal = refusal.await.unwrap_err();
+        assert_eq!(refusal.code(), code, "{shown}: {refusal:?}");
+        assert_eq!(status::reason(&refusal), reason, "{shown}");
+        assert!(refusal.message().contains(words), "{shown}: {}", refusal.message());
+    }
+    // Nothing that stands around what is signed is believed.
+    let around = signed("CHECKSUM-MORE", &good, "");
+    let outcome = import(&site.registry, site.web("a.img"), around).await;
+    assert!(outcome.is_err() || outcome.is_ok_and(|image| image.id == id(&disk(1))));
+    assert_eq!(site.registry.files().len(), 1, "{:?}", site.registry.files());
+}
+
+#[tokio::test]
+async fn a_minisign_signature_of_the_image_itself_is_checked() {
+    let site = Site::new();
+    let other = tempfile::tempdir().unwrap();
+    let other_key = publish(other.path());
+    let signed = |key: &str, signature: &str| ImportOptions {
+        checksums_url: String::new(),
+        ..site.wanted("", key, signature)
+    };
+    for (source, wanted) in [
+        (site.web("a.img"), signed(&site.key, "")),
+        (file(&site.folder), signed(&site.key, "a.img.minisig")),
+    ] {
+        let image = import(&site.registry, source, wanted).await.unwrap();
+        assert_eq!(image.id, id(&disk(1)));
+    }
+    for (source, wanted, code, words) in [
+        (
+            site.web("b.img"),
+            signed(&site.key, "a.img.minisig"),
+            Code::DataLoss,
+            "not the publisher's",
+        ),
+        (site.web("a.img"), signed(&other_key, ""), Code::DataLoss, "different key"),
+        (site.web("a.img"), signed(&site.key, "a.old.minisig"), Code::DataLoss, "non-legacy"),
+        (file(&site.folder), signed(&site.key, ""), Code::InvalidArgument, "minisign_url"),
+    ] {
+        let shown = format!("{source:?} {}", wanted.minisign_url);
+        let refusal = import(&site.registry, source, wanted).await.unwrap_err();
+        assert_eq!(refusal.code(), code, "{shown}: {refusal:?}");
+        assert!(refusal.message().contains(words), "{shown}: {}", refusal.message());
+    }
+    assert_eq!(site.registry.files().len(), 1, "{:?}", site.registry.files());
 }

@@ -4,10 +4,7 @@ use super::{
     super::map::{Doubt, Part, have, read},
     chunks::Chunks,
 };
-use crate::{
-    crc32c,
-    fields::{array, u32_le, u64_le},
-};
+use crate::fields::{array, u32_le, u64_le};
 
 const HEADER_BYTES: usize = 101;
 const ITEM_BYTES: usize = 25;
@@ -55,7 +52,7 @@ impl Trees {
     ) -> Result<(Vec<u8>, usize), Doubt> {
         let node = read(part, chunks.place(logical, self.node_bytes)?, self.node_bytes)?;
         let body = node.get(32..).unwrap_or_default();
-        let has_sum = !self.has_sums || u32_le(&node, 0) == Some(!crc32c::update(u32::MAX, body));
+        let has_sum = !self.has_sums || u32_le(&node, 0) == Some(crc32c::crc32c(body));
         let is_it = has_sum
             && u64_le(&node, 0x30) == Some(logical)
             && u64_le(&node, 0x50).is_some_and(|generation| generation <= self.generation)

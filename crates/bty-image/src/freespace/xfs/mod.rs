@@ -8,8 +8,9 @@ use std::ops::Range;
 
 use super::map::{Doubt, FreeMap, Part, have, read};
 use crate::{
-    ReadAt as _, crc32c,
+    ReadAt as _,
     fields::{has, u16_be, u32_be, u32_le, u64_be},
+    table_sum,
 };
 
 /// Features that change nothing about the trees; with any other the file system is not understood.
@@ -134,7 +135,7 @@ impl Xfs {
     }
 
     fn is_whole(&self, structure: &[u8], sum_at: usize) -> bool {
-        let sum = || crc32c::of_table(structure, sum_at);
+        let sum = || table_sum::of_table(structure, sum_at);
         !self.is_version_5 || u32_le(structure, sum_at).is_some_and(|wanted| wanted == sum())
     }
 

@@ -1,7 +1,7 @@
 //! Archives with one disk image in them, read as a stream.
 //!
 //! The image must be the only file: which of several is meant is nobody's guess, and a stream shows only at its end what else there is.
-//! Folders don't count. An error says what is in the archive.
+//! Folders don't count. An error says what is in the archive. Of a zip archive that is a file, the directory is looked at first.
 
 pub(super) mod tar;
 pub(super) mod zip;
@@ -46,8 +46,14 @@ impl Kind {
         self.refused("has no file in it")
     }
 
-    /// Refuses what can't be a disk by its size, before anything is read of it.
-    fn check_size(self, name: &str, bytes: u64) -> io::Result<()> {
+    /// Refuses what can't be a disk by its name or size, before anything is read of it.
+    fn check_member(self, name: &str, bytes: u64) -> io::Result<()> {
+        // An OVA is a tar whose first file is this one (DMTF's DSP0243, section 5.3). Its disk is a packed VMDK.
+        if name.to_ascii_lowercase().ends_with(".ovf") {
+            return Err(self.refused(&format!(
+                "is a virtual machine (OVA: it begins with {name}); take its disk out and import that: tar -xf IN, then the .vmdk"
+            )));
+        }
         if bytes == 0 || !bytes.is_multiple_of(SECTOR_BYTES) {
             let what = format!("begins with {name}, which has {bytes} bytes and is no disk image");
             return Err(self.refused(&what));

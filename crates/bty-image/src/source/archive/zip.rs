@@ -1,5 +1,6 @@
 //! zip (PKWARE's APPNOTE.TXT), read from its first file on: the directory at the end isn't needed for one file.
 
+pub(in crate::source) mod directory;
 #[cfg(test)]
 mod tests;
 
@@ -63,7 +64,7 @@ impl<R: BufRead> Member<R> {
         }
         let is_sized = header.flags & SIZES_BEHIND == 0;
         if is_sized {
-            Kind::Zip.check_size(&name, header.bytes)?;
+            Kind::Zip.check_member(&name, header.bytes)?;
         }
         let data = match header.packing {
             DEFLATED => Data::Deflated(DeflateDecoder::new(reader)),

@@ -1,8 +1,8 @@
 //! The headers, and the table that says where the other tables are. Each is there twice, and proves itself.
 
 use crate::{
-    crc32c,
     fields::{u32_le, u64_le},
+    table_sum,
 };
 use std::{fs::File, sync::Arc};
 
@@ -83,7 +83,7 @@ pub(super) fn read(file: &Arc<File>) -> Result<Regions, MappedError> {
 
 fn proves_itself(table: &[u8], magic: &[u8]) -> bool {
     table.starts_with(magic)
-        && u32_le(table, CHECKSUM_AT) == Some(crc32c::of_table(table, CHECKSUM_AT))
+        && u32_le(table, CHECKSUM_AT) == Some(table_sum::of_table(table, CHECKSUM_AT))
 }
 
 fn parse(table: &[u8]) -> Result<Regions, MappedError> {

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 
 use super::facts::Facts;
 use crate::{
-    crc32c,
     source::{detect::Format, mapped},
+    table_sum,
 };
 
 const KIB: usize = 1024;
@@ -15,7 +15,7 @@ const MIB: usize = 1024 * KIB;
 
 fn summed(mut table: Vec<u8>, bytes: usize) -> Vec<u8> {
     table.resize(bytes, 0);
-    let sum = crc32c::of_table(&table, 4);
+    let sum = table_sum::of_table(&table, 4);
     table[4..8].copy_from_slice(&sum.to_le_bytes());
     table
 }

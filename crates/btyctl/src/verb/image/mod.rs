@@ -3,6 +3,7 @@
 mod diff;
 mod export;
 mod import;
+mod login;
 mod prune;
 mod table;
 mod verify;
@@ -28,7 +29,7 @@ pub(crate) async fn run(
 ) -> Result<(), Failure> {
     let mut client = ImageServiceClient::new(connection.registry());
     match verb {
-        Image::Import(wanted) => import::import(wanted, client, output).await,
+        Image::Import(wanted) => import::import(*wanted, client, output).await,
         Image::List => {
             let images = client.list_images(ListImagesRequest {}).await?.into_inner();
             output.show(&images, |images| table::list(&images.images))

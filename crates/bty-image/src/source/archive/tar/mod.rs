@@ -46,7 +46,7 @@ impl<R: Read> Member<R> {
         let found = next_file(&mut reader).map_err(|problem| Kind::Tar.named(problem))?;
         let Found { name, segments, bytes, stored_bytes } =
             found.ok_or_else(|| Kind::Tar.empty())?;
-        Kind::Tar.check_size(&name, bytes)?;
+        Kind::Tar.check_member(&name, bytes)?;
         let padding = padding(stored_bytes);
         Ok(Self { reader, name, segments, offset: 0, bytes, padding, has_ended: false })
     }
