@@ -85,7 +85,7 @@ async fn what_was_answered_survives_a_kill_at_any_moment() {
 }
 
 #[tokio::test]
-async fn a_clean_end_leaves_one_file() {
+async fn a_clean_end_leaves_database_images_and_key() {
     let mut registry = Registry::start("");
     registry.machines().update_machine(named(1)).await.unwrap();
     assert!(registry.stop().await.success());
@@ -93,7 +93,7 @@ async fn a_clean_end_leaves_one_file() {
     let mut names: Vec<_> =
         std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     names.sort();
-    assert_eq!(names, ["images", "registry.db"]);
+    assert_eq!(names, ["images", "receipt.key", "registry.db"]);
 }
 
 #[tokio::test]
