@@ -16,14 +16,12 @@ use crate::{engine::Record, fixup::FixUpResult};
 pub(super) fn check_place(file: &Path) -> Result<(), Failure> {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or_else(|| Path::new("."));
-    if folder.is_dir() && !file.is_dir() {
-        return Ok(());
-    }
-    let message = format!(
-        "nothing was written: the receipt {} would have no folder, or is one",
-        file.display()
-    );
-    Err(Failure::new(ErrorKind::NotFound, message))
+    let why = match (folder.is_dir(), file.is_dir()) {
+        (true, false) => return Ok(()),
+        (true, true) => format!("{} is a folder; name a file for the receipt", file.display()),
+        (false, _) => format!("there is no folder {} for the receipt", folder.display()),
+    };
+    Err(Failure::new(ErrorKind::NotFound, format!("nothing was written: {why}")))
 }
 
 /// Writes the receipt of a write; `asked` is the image as it was named, its id where it was known, and the disk as it was named.

@@ -43,6 +43,8 @@ const MOST_USERS: usize = 64;
 const MOST_MODULES: usize = 512;
 /// Steps of a flash; more are dropped.
 const MOST_STEPS: usize = 100;
+/// Characters of a step's name that are kept.
+const STEP_CHARS: usize = 32;
 /// Bytes of what was done so that the firmware boots the disk.
 const NEXT_BOOT_BYTES: usize = 16 * 1024;
 
@@ -235,7 +237,8 @@ fn outcome(outcome: WireOutcome) -> Result<Outcome, Problem> {
 /// What a flash took, bounded, and with nothing in it that a terminal obeys.
 fn work(work: wire::FlashWork) -> wire::FlashWork {
     let steps = work.steps.into_iter().take(MOST_STEPS);
-    let steps = steps.map(|step| wire::StepWork { name: printable(&step.name), ..step }).collect();
+    let name = |name: &str| printable(name).chars().take(STEP_CHARS).collect();
+    let steps = steps.map(|step| wire::StepWork { name: name(&step.name), ..step }).collect();
     wire::FlashWork {
         compare: printable(&work.compare),
         verify: printable(&work.verify),
