@@ -108,7 +108,7 @@ pub struct Options {
 
 impl Options {
     /// Whether a flash in this way proves that the disk is the image, whatever the disk holds before.
-    pub fn prove(&self) -> bool {
+    pub fn proves(&self) -> bool {
         self.read_back != ReadBack::Nothing && self.holes != Holes::Keep
     }
 }

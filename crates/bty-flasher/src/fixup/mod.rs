@@ -30,7 +30,7 @@ const UNPROVED: &str = "the disk is changed only where it has proved its image, 
 
 /// Passes wishes that a flash with these options may carry out: those that never will are to be refused before anything is written.
 pub(crate) fn check(wanted: &FixUps, options: &Options) -> Result<(), &'static str> {
-    if wanted.is_none() || options.prove() { Ok(()) } else { Err(UNPROVED) }
+    if wanted.is_none() || options.proves() { Ok(()) } else { Err(UNPROVED) }
 }
 
 /// Changes a disk that holds the image of this record; says of each what became of it, in order.
