@@ -345,3 +345,26 @@ fn what_can_never_be_done_is_refused_before_anything_is_written() {
         assert!(disk.content().iter().all(|&byte| byte == 0), "{flags:?} wrote something");
     }
 }
+
+#[test]
+fn a_seed_that_the_image_has_already_is_neither_doubled_nor_grown() {
+    let image =
+        Image::new("gpt", 512, &[("linux", "root", 10, "ext4"), ("linux", "CIDATA", 10, "vfat")]);
+    image.file("seed/user-data", "#cloud-config\n");
+    let seed = text(&below(&image.folder, "seed")).to_owned();
+    let disk = LoopDisk::sized(60 * MIB, 512);
+    let (_, results) = fix(&image, &disk, &["--grow", "--seed", &seed]);
+    assert_eq!(
+        outcomes(&results),
+        [
+            ("gpt-to-end", "done"),
+            ("seed", "failed"),
+            ("grow-partition", "failed"),
+            ("grow-file-system", "not-needed")
+        ],
+        "{results:?}"
+    );
+    assert!(results[2].2.contains("CIDATA"), "{results:?}");
+    assert_eq!(partitions(&disk), [(MIB, 10 * MIB), (11 * MIB, 10 * MIB)]);
+    assert_table_is_right(&disk);
+}
