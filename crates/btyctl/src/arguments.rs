@@ -242,14 +242,15 @@ pub(crate) struct Set {
     /// fail.
     #[arg(long, value_name = "BOOL")]
     pub(crate) failing_disk_ok: Option<bool>,
-    #[command(flatten)]
-    pub(crate) fix_ups: FixUps,
     /// Flash again, or let a held machine go, with nothing else changed.
     #[arg(long)]
     pub(crate) rearm: bool,
     /// Boot it in the usual way again, whatever came of it before.
     #[arg(long)]
     pub(crate) reset_way: bool,
+    // The last: the heading is that of all flags behind it.
+    #[command(flatten)]
+    pub(crate) fix_ups: FixUps,
 }
 
 /// What is changed on the disk after a flash. Any of these replaces all that

@@ -355,13 +355,8 @@ fn a_seed_that_the_image_has_already_is_neither_doubled_nor_grown() {
     let disk = LoopDisk::sized(60 * MIB, 512);
     let (_, results) = fix(&image, &disk, &["--grow", "--seed", &seed]);
     assert_eq!(
-        outcomes(&results),
-        [
-            ("gpt-to-end", "done"),
-            ("seed", "failed"),
-            ("grow-partition", "failed"),
-            ("grow-file-system", "not-needed")
-        ],
+        outcomes(&results)[..3],
+        [("gpt-to-end", "done"), ("seed", "failed"), ("grow-partition", "failed")],
         "{results:?}"
     );
     assert!(results[2].2.contains("CIDATA"), "{results:?}");
