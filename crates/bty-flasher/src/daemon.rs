@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, service::Routes};
 
 use crate::{
-    engine::{Event, Options, flash},
+    engine::{Event, Options, Step, flash},
     fixup, supply, target, wire,
 };
 
@@ -178,6 +178,9 @@ impl Job {
         let options = Options { expect_id: self.expect_id, ..Options::default() };
         let record = flash(&mut image, &device, &options, &cancelled, &report)
             .map_err(|problem| status::from_error(problem.kind(), problem.reason(), &problem))?;
+        if !self.wanted.is_none() {
+            report(Event::begin(Step::FixUps));
+        }
         let fix_ups = fixup::apply(&device, &self.wanted, &record);
         device.show_new_partitions();
         Ok(wire::record(&record, &fix_ups))

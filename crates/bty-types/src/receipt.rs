@@ -53,6 +53,9 @@ pub struct Body {
     pub elapsed_ms: u64,
     /// What each step took, in order.
     pub steps: Vec<Step>,
+    /// What was to be changed on the disk after the proof, in order: where one was done, the disk is not the image in that any more.
+    #[serde(default)]
+    pub fix_ups: Vec<FixUp>,
 }
 
 /// A machine.
@@ -137,6 +140,17 @@ pub struct Step {
     pub bytes: u64,
     /// Bytes a second; none where it isn't counted in bytes or was too short to tell.
     pub bytes_per_second: Option<u64>,
+}
+
+/// What became of a change of the disk after the proof.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FixUp {
+    /// Its name, such as `grow-partition`.
+    pub name: String,
+    /// `done`, `not-needed` or `failed`; `unknown` where the agent said none of these.
+    pub outcome: String,
+    /// What was done or why not; never a content.
+    pub detail: String,
 }
 
 /// A document that is no receipt that this program can read.
@@ -229,6 +243,11 @@ mod tests {
             choice: "compared \"all\"".into(),
             elapsed_ms: 10_000,
             steps: vec![Step::new("write".into(), 4000, 8_000_000)],
+            fix_ups: vec![FixUp {
+                name: "grow-partition".into(),
+                outcome: "done".into(),
+                detail: "partition 2 has 9 bytes now".into(),
+            }],
         })
     }
 
@@ -238,6 +257,11 @@ mod tests {
         assert_eq!(Receipt::parse(document.as_bytes()).unwrap(), receipt());
         let added = document.replacen("{\n", "{\n  \"added_later\": [1],\n", 1);
         assert_eq!(Receipt::parse(added.as_bytes()).unwrap(), receipt());
+        let Some((before, _)) = document.split_once(",\n  \"fix_ups\"") else {
+            panic!("{document}")
+        };
+        let older = Receipt::parse(format!("{before}\n}}\n").as_bytes()).unwrap();
+        assert_eq!((older.body.fix_ups, older.body.steps), (Vec::new(), receipt().body.steps));
     }
 
     #[test]
@@ -264,7 +288,8 @@ mod tests {
                 "repeated",
                 "choice",
                 "elapsed_ms",
-                "steps"
+                "steps",
+                "fix_ups"
             ]
         );
         assert!(document.starts_with("{\n  \"format\": \"bty-flash-receipt\",\n  \"version\": 1,"));

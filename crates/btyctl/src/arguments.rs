@@ -10,7 +10,7 @@ mod import;
 
 use std::{path::PathBuf, time::Duration};
 
-use bty_api::fix_ups::read::AskedFile;
+use bty_api::fix_ups::read::Asked;
 use bty_types::{BootChain, BootEntry, DiskSelector, ImageName, ImageSelector, Policy};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -242,14 +242,15 @@ pub(crate) struct Set {
     /// fail.
     #[arg(long, value_name = "BOOL")]
     pub(crate) failing_disk_ok: Option<bool>,
-    #[command(flatten)]
-    pub(crate) fix_ups: FixUps,
     /// Flash again, or let a held machine go, with nothing else changed.
     #[arg(long)]
     pub(crate) rearm: bool,
     /// Boot it in the usual way again, whatever came of it before.
     #[arg(long)]
     pub(crate) reset_way: bool,
+    // The last: the heading is that of all flags behind it.
+    #[command(flatten)]
+    pub(crate) fix_ups: FixUps,
 }
 
 /// What is changed on the disk after a flash. Any of these replaces all that
@@ -257,35 +258,8 @@ pub(crate) struct Set {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Changes of the disk after each flash; any replaces all before")]
 pub(crate) struct FixUps {
-    /// Move the GPT's backup to the disk's real end. --grow and --seed do too.
-    #[arg(long)]
-    pub(crate) gpt_to_end: bool,
-    /// Make the last partition end where the disk does, and its ext4, XFS,
-    /// btrfs or NTFS with it.
-    #[arg(long)]
-    pub(crate) grow: bool,
-    /// Give the disk and its partitions new GUIDs, or the disk a new signature.
-    /// What names partitions by those doesn't find them any more.
-    #[arg(long)]
-    pub(crate) new_guids: bool,
-    /// Add a partition CIDATA with this folder's user-data, meta-data,
-    /// network-config and vendor-data for cloud-init.
-    #[arg(long, value_name = "DIR", conflicts_with = "seed_files")]
-    pub(crate) seed: Option<PathBuf>,
-    /// Put them into the image's own /var/lib/cloud/seed/nocloud instead.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) seed_files: Option<PathBuf>,
-    /// A configuration for Ignition.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) ignition: Option<PathBuf>,
-    /// An answer file for Windows's setup.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) unattend: Option<PathBuf>,
-    /// A file to put on the disk: SRC=PART:/path, where PART is a partition's
-    /// number, root or esp, with ,mode=0600 and ,owner=UID:GID behind it
-    /// where wished. May be given several times.
-    #[arg(long = "file", value_name = "SRC=PART:/PATH")]
-    pub(crate) files: Vec<AskedFile>,
+    #[command(flatten)]
+    pub(crate) asked: Asked,
     /// None of these.
     #[arg(long = "no-fix-ups", conflicts_with_all = ["gpt_to_end", "grow", "new_guids", "seed", "seed_files", "ignition", "unattend", "files"])]
     pub(crate) none: bool,

@@ -10,7 +10,7 @@ use std::{
 
 use bty_types::{
     ImageId,
-    receipt::{Asked, Body, Bytes, Disk, Machine, Receipt, Repeated, Step},
+    receipt::{Asked, Body, Bytes, Disk, FixUp, Machine, Receipt, Repeated, Step},
 };
 use tempfile::TempDir;
 
@@ -41,6 +41,11 @@ fn document() -> String {
         choice: String::new(),
         elapsed_ms: 10_000,
         steps: vec![Step::new("write".into(), 4000, 8_000_000)],
+        fix_ups: vec![FixUp {
+            name: "new-guids".into(),
+            outcome: "done".into(),
+            detail: "the disk has a new signature".into(),
+        }],
     };
     Receipt::new(body).document()
 }

@@ -1,4 +1,11 @@
-//! Fix-ups as a person asks for them: switches, and files whose contents are taken along.
+//! Fix-ups as a person asks for them: flags that `bty-flasher write` and `btyctl machine set` have alike, and files whose contents are
+//! taken along.
+
+#![allow(
+    clippy::doc_markdown,
+    rustdoc::bare_urls,
+    reason = "the comments of flags are the help text, which is not Markdown"
+)]
 
 use std::{
     fs::File,
@@ -12,22 +19,38 @@ use bty_types::{
     fix_ups::{Content, DroppedFile, FilePlace, FixUps, Seed, SeedPlace},
 };
 
-/// What a person asked for.
-#[derive(Debug, Clone, Default)]
+/// Changes of the disk after the image, as flags of a command: each only
+/// where it is asked for.
+#[derive(Debug, Clone, Default, clap::Args)]
 pub struct Asked {
-    /// The GPT's backup goes to the disk's real end.
+    /// Move the GPT's backup to the disk's real end. --grow and --seed do too.
+    #[arg(long)]
     pub gpt_to_end: bool,
-    /// The last partition and its file system grow.
+    /// Make the last partition end where the disk does, and its ext4, XFS,
+    /// btrfs or NTFS with it.
+    #[arg(long)]
     pub grow: bool,
-    /// New identities.
+    /// Give the disk and its partitions new GUIDs, or the disk a new signature.
+    /// What names partitions by those doesn't find them any more.
+    #[arg(long)]
     pub new_guids: bool,
-    /// A folder with `user-data` and the others, and where they go.
-    pub seed: Option<(PathBuf, SeedPlace)>,
-    /// A file with a configuration for Ignition.
+    /// Add a partition CIDATA with this folder's user-data, meta-data,
+    /// network-config and vendor-data for cloud-init.
+    #[arg(long, value_name = "DIR", conflicts_with = "seed_files")]
+    pub seed: Option<PathBuf>,
+    /// Put them into the image's own /var/lib/cloud/seed/nocloud instead.
+    #[arg(long, value_name = "DIR")]
+    pub seed_files: Option<PathBuf>,
+    /// A configuration for Ignition.
+    #[arg(long, value_name = "FILE")]
     pub ignition: Option<PathBuf>,
     /// An answer file for Windows's setup.
+    #[arg(long, value_name = "FILE")]
     pub unattend: Option<PathBuf>,
-    /// Files for the image's file systems.
+    /// A file to put on the disk: SRC=PART:/path, where PART is a partition's
+    /// number, root or esp, with ,mode=0600 and ,owner=UID:GID behind it
+    /// where wished. May be given several times.
+    #[arg(long = "file", value_name = "SRC=PART:/PATH")]
     pub files: Vec<AskedFile>,
 }
 
@@ -104,11 +127,13 @@ impl Asked {
     /// Reads the files.
     pub fn read(&self) -> Result<FixUps, ReadError> {
         let optional = |path: &Option<PathBuf>| path.as_deref().map(content).transpose();
+        let partition = self.seed.as_deref().map(|folder| seed(folder, SeedPlace::Partition));
+        let files = self.seed_files.as_deref().map(|folder| seed(folder, SeedPlace::Files));
         let wanted = FixUps {
             gpt_to_end: self.gpt_to_end,
             grow: self.grow,
             new_guids: self.new_guids,
-            seed: self.seed.as_ref().map(|(folder, place)| seed(folder, *place)).transpose()?,
+            seed: partition.or(files).transpose()?,
             ignition: optional(&self.ignition)?,
             unattend: optional(&self.unattend)?,
             files: self.files.iter().map(file).collect::<Result<_, _>>()?,
@@ -168,14 +193,14 @@ mod tests {
     fn a_seed_needs_user_data_only_and_nothing_is_too_large() {
         let folder = std::env::temp_dir().join(format!("bty-seed-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
-        let asked = |place| Asked { seed: Some((folder.clone(), place)), ..Asked::default() };
-        let problem = asked(SeedPlace::Files).read().unwrap_err();
+        let asked = Asked { seed_files: Some(folder.clone()), ..Asked::default() };
+        let problem = asked.read().unwrap_err();
         assert_eq!(problem.kind(), ErrorKind::NotFound);
         std::fs::write(folder.join("user-data"), "#cloud-config\n").unwrap();
-        let seed = asked(SeedPlace::Files).read().unwrap().seed.unwrap();
+        let seed = asked.read().unwrap().seed.unwrap();
         assert_eq!((seed.place, seed.files().len()), (SeedPlace::Files, 2));
         std::fs::write(folder.join("vendor-data"), vec![0; 2 << 20]).unwrap();
-        let problem = asked(SeedPlace::Partition).read().unwrap_err();
+        let problem = asked.read().unwrap_err();
         assert_eq!(problem.kind(), ErrorKind::InvalidInput);
         std::fs::remove_dir_all(&folder).unwrap();
     }

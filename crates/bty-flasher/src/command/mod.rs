@@ -9,7 +9,6 @@
 mod capture;
 mod disks;
 mod erase;
-mod fix_ups;
 mod health;
 mod receipt;
 mod show;
@@ -18,6 +17,7 @@ mod write;
 
 use std::{path::PathBuf, process::ExitCode};
 
+use bty_api::fix_ups::read::Asked;
 use bty_types::{BootEntry, ErrorKind, ImageId};
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -226,8 +226,6 @@ struct WriteArguments {
     /// but not signed.
     #[arg(long, value_name = "FILE")]
     receipt: Option<PathBuf>,
-    #[command(flatten)]
-    fix_ups: fix_ups::FixUpArguments,
     /// What a UEFI firmware is told after the flash: next, to boot the disk
     /// once; order, also to boot it after the network from then on; off.
     #[arg(long, value_name = "WHAT", default_value = "off")]
@@ -235,6 +233,9 @@ struct WriteArguments {
     /// How to show progress and result; json is one object a line.
     #[arg(long, value_enum, default_value = "text")]
     output: Format,
+    // The last: the heading is that of all flags behind it.
+    #[command(flatten, next_help_heading = "Changes after the disk has proved its image")]
+    fix_ups: Asked,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

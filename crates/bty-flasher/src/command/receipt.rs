@@ -6,21 +6,35 @@ use bty_api::convert::timestamp;
 use bty_disk::Disk;
 use bty_types::{
     ErrorKind, ImageId,
-    receipt::{self, Asked, Body, Bytes, Receipt, Repeated, Step},
+    receipt::{self, Asked, Body, Bytes, FixUp, Receipt, Repeated, Step},
 };
 
 use super::Failure;
-use crate::engine::Record;
+use crate::{engine::Record, fixup::FixUpResult};
+
+/// Passes a file whose folder is there: that it isn't is no news for after a long flash.
+pub(super) fn check_place(file: &Path) -> Result<(), Failure> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or_else(|| Path::new("."));
+    let why = match (folder.is_dir(), file.is_dir()) {
+        (true, false) => return Ok(()),
+        (true, true) => format!("{} is a folder; name a file for the receipt", file.display()),
+        (false, _) => format!("there is no folder {} for the receipt", folder.display()),
+    };
+    Err(Failure::new(ErrorKind::NotFound, format!("nothing was written: {why}")))
+}
 
 /// Writes the receipt of a write; `asked` is the image as it was named, its id where it was known, and the disk as it was named.
 pub(super) fn write(
     file: &Path,
     asked: (&str, Option<ImageId>, String),
-    record: &Record,
+    (record, fix_ups): (&Record, &[FixUpResult]),
     disk: &Disk,
     started: SystemTime,
 ) -> Result<(), Failure> {
-    let document = Receipt::new(body(asked, record, disk, started)).document();
+    let fix_ups = fix_ups.iter().map(fix_up).collect();
+    let body = Body { fix_ups, ..body(asked, record, disk, started) };
+    let document = Receipt::new(body).document();
     fs::write(file, document).map_err(|problem| {
         let message =
             format!("the disk is written, but not its receipt {}: {problem}", file.display());
@@ -73,5 +87,14 @@ fn body(
         steps: steps
             .map(|took| Step::new(took.step.as_str().to_owned(), took.elapsed_ms, took.bytes))
             .collect(),
+        fix_ups: Vec::new(),
+    }
+}
+
+fn fix_up(result: &FixUpResult) -> FixUp {
+    FixUp {
+        name: result.name.clone(),
+        outcome: result.outcome.as_str().to_owned(),
+        detail: result.detail.clone(),
     }
 }

@@ -20,7 +20,15 @@ use crate::{
 
 pub(super) fn run(arguments: &WriteArguments) -> Result<(), Failure> {
     let selector = selector(&arguments.disk)?;
-    let wanted = arguments.fix_ups.read()?;
+    let options = options(arguments);
+    let wanted =
+        arguments.fix_ups.read().map_err(|problem| Failure::of(problem.kind(), &problem))?;
+    fixup::check(&wanted, &options).map_err(|why| {
+        Failure::new(ErrorKind::InvalidInput, format!("nothing was written: {why}"))
+    })?;
+    if let Some(file) = &arguments.receipt {
+        receipt::check_place(file)?;
+    }
     let supply::Opened { mut image, inspection } =
         supply::open(&arguments.image).map_err(|problem| Failure::of(problem.kind(), &problem))?;
     let sector_bytes = inspection.sector_bytes;
@@ -35,7 +43,34 @@ pub(super) fn run(arguments: &WriteArguments) -> Result<(), Failure> {
     let device = target::open(&system, &disk).map_err(refused)?;
     let (image_id, started) = (image.id(), SystemTime::now());
     let show = Show::new(arguments.output);
-    let options = Options {
+    let outcome = flash(&mut image, &device, &options, &AtomicBool::new(false), &|event| {
+        show.event(event);
+    });
+    match outcome {
+        Ok(record) => {
+            if !wanted.is_none() {
+                show.event(Event::begin(Step::FixUps));
+            }
+            let fix_ups = fixup::apply(&device, &wanted, &record);
+            device.show_new_partitions();
+            let next_boot = firmware::boot_next(device, &disk, arguments.boot_entry);
+            let asked = (arguments.image.as_str(), image_id, selector.to_string());
+            let saved = match &arguments.receipt {
+                Some(file) => receipt::write(file, asked, (&record, &fix_ups), &disk, started),
+                None => Ok(()),
+            };
+            show.record(&Written { record, fix_ups, next_boot }, &disk);
+            saved
+        }
+        Err(problem) => {
+            show.end();
+            Err(Failure::of(problem.kind(), &problem))
+        }
+    }
+}
+
+fn options(arguments: &WriteArguments) -> Options {
+    Options {
         compare: match arguments.compare {
             CompareArgument::Auto => Compare::Auto,
             CompareArgument::On => Compare::On,
@@ -53,30 +88,6 @@ pub(super) fn run(arguments: &WriteArguments) -> Result<(), Failure> {
         },
         expect_id: arguments.expect,
         ..Options::default()
-    };
-    let outcome = flash(&mut image, &device, &options, &AtomicBool::new(false), &|event| {
-        show.event(event);
-    });
-    match outcome {
-        Ok(record) => {
-            if !wanted.is_none() {
-                show.event(Event::begin(Step::FixUps));
-            }
-            let fix_ups = fixup::apply(&device, &wanted, &record);
-            device.show_new_partitions();
-            let next_boot = firmware::boot_next(device, &disk, arguments.boot_entry);
-            let asked = (arguments.image.as_str(), image_id, selector.to_string());
-            let saved = match &arguments.receipt {
-                Some(file) => receipt::write(file, asked, &record, &disk, started),
-                None => Ok(()),
-            };
-            show.record(&Written { record, fix_ups, next_boot }, &disk);
-            saved
-        }
-        Err(problem) => {
-            show.end();
-            Err(Failure::of(problem.kind(), &problem))
-        }
     }
 }
 

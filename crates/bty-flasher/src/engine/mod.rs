@@ -106,6 +106,13 @@ pub struct Options {
     pub expect_id: Option<ImageId>,
 }
 
+impl Options {
+    /// Whether a flash in this way proves that the disk is the image, whatever the disk holds before.
+    pub fn proves(&self) -> bool {
+        self.read_back != ReadBack::Nothing && self.holes != Holes::Keep
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
         let processors = thread::available_parallelism().map_or(2, usize::from).clamp(1, 4);

@@ -30,15 +30,18 @@ struct Wanted {
 
 /// Puts everything where it belongs.
 pub(super) fn fix(disk: &BlockDevice, fix_ups: &FixUps) -> Vec<FixUpResult> {
-    let volumes = look(disk).map_err(|problem| format!("reading the disk: {problem}"));
-    let (wanted, mut results) = wanted(fix_ups, volumes.as_deref().unwrap_or_default());
+    let looked = look(disk).map_err(|problem| format!("reading the disk: {problem}"));
+    let volumes = looked.as_deref().unwrap_or_default();
+    let (wanted, mut results) = wanted(fix_ups, volumes);
+    if let Err(why) = &looked {
+        let names = results.into_iter().map(|result| result.name);
+        let names = names.chain(wanted.into_iter().map(|wanted| wanted.name));
+        return names.map(|name| FixUpResult::failed(name, why)).collect();
+    }
     for Wanted { name, places } in wanted {
-        let mut outcome = Err("there is no place for it".to_owned());
+        let mut outcome = Err("the image has neither NTFS nor FAT to put it on".to_owned());
         for files in places {
-            outcome = match &volumes {
-                Ok(volumes) => put_all(disk, volumes, &files),
-                Err(why) => Err(why.clone()),
-            };
+            outcome = put_all(disk, volumes, &files);
             if outcome.is_ok() {
                 break;
             }

@@ -14,7 +14,7 @@ use super::{
 };
 
 const NAME: &str = "grow-file-system";
-/// What ext4's size is counted in here is a multiple of.
+/// The largest block that ext4 has.
 const EXT4_MOST_BLOCK: u64 = 65536;
 
 pub(super) fn fix(disk: &BlockDevice) -> FixUpResult {

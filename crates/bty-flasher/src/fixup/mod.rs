@@ -22,8 +22,16 @@ mod tool;
 use bty_disk::device::BlockDevice;
 use bty_types::FixUps;
 
-use crate::engine::Record;
+use crate::engine::{Options, Record};
 pub use result::{FixUpResult, Outcome};
+
+/// Why a disk is not changed that has not proved its image.
+const UNPROVED: &str = "the disk is changed only where it has proved its image, which it doesn't with --verify stream or --holes keep";
+
+/// Passes wishes that a flash with these options may carry out: those that never will are to be refused before anything is written.
+pub(crate) fn check(wanted: &FixUps, options: &Options) -> Result<(), &'static str> {
+    if wanted.is_none() || options.proves() { Ok(()) } else { Err(UNPROVED) }
+}
 
 /// Changes a disk that holds the image of this record; says of each what became of it, in order.
 pub fn apply(device: &BlockDevice, wanted: &FixUps, record: &Record) -> Vec<FixUpResult> {
@@ -31,9 +39,7 @@ pub fn apply(device: &BlockDevice, wanted: &FixUps, record: &Record) -> Vec<FixU
         return Vec::new();
     }
     if !record.proved {
-        let why =
-            "the disk has not proved its image (that takes --verify readback and no --holes keep)";
-        return vec![FixUpResult::failed("fix-ups", why)];
+        return vec![FixUpResult::failed("fix-ups", UNPROVED)];
     }
     let mut results = table::fix(device, wanted);
     if wanted.grow {

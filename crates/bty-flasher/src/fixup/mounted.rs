@@ -109,9 +109,12 @@ fn mount(
     })?;
     let made = (|| {
         fsconfig_set_string(&open, "source", device.path())?;
-        if driver == "xfs" {
+        match driver {
             // A disk with the same image may be mounted on this machine.
-            fsconfig_set_flag(&open, "nouuid")?;
+            "xfs" => fsconfig_set_flag(&open, "nouuid")?,
+            // A damaged file system may ask for a panic of the kernel that finds that out (tune2fs(8), -e).
+            "ext4" => fsconfig_set_string(&open, "errors", "remount-ro")?,
+            _ => {}
         }
         if let Some(subvolume) = subvolume {
             fsconfig_set_string(&open, "subvol", subvolume)?;

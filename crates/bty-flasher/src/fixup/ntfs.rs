@@ -1,10 +1,11 @@
 //! NTFS, by the field's own tools: those of ntfs-3g write to a device, without a mount.
 
-use std::{ffi::OsStr, io::Write, os::unix::fs::OpenOptionsExt, path::Path};
+use std::{ffi::OsStr, fs::File, io::Write, os::fd::AsRawFd, path::PathBuf};
 
 use bty_disk::device::{BlockDevice, Target};
 use bty_sys::LoopDevice;
 use bty_types::fix_ups::DroppedFile;
+use rustix::fs::{MemfdFlags, memfd_create};
 
 use super::{look::Volume, partition, tool};
 
@@ -31,34 +32,26 @@ pub(super) fn grow(disk: &BlockDevice, volume: &Volume) -> Result<(), String> {
 /// Puts a file into a folder that is there.
 pub(super) fn put(disk: &BlockDevice, volume: &Volume, file: &DroppedFile) -> Result<(), String> {
     let program = tool::find("ntfscp").ok_or_else(|| format!("ntfscp, {PACKAGE}"))?;
-    let failed = |problem| format!("writing a temporary file: {problem}");
+    let failed = |problem| format!("keeping the content in memory: {problem}");
     let source = Source::new(file).map_err(failed)?;
     let device = partition::device(disk, volume)?;
     let path = file.at.path.as_str();
-    let arguments = [device.path().as_os_str(), source.0.as_os_str(), OsStr::new(path)];
+    let arguments = [device.path().as_os_str(), source.path.as_os_str(), OsStr::new(path)];
     tool::run(&program, &arguments)?;
     finish(disk, &device)
 }
 
-/// The content as a file, for this user alone and until it is dropped.
-struct Source(std::path::PathBuf);
+/// The content as a file that is in memory alone: on no disk, and gone with this process however it ends.
+struct Source {
+    path: PathBuf,
+    _file: File,
+}
 
 impl Source {
     fn new(file: &DroppedFile) -> std::io::Result<Self> {
-        let name = format!("bty-{}-{:p}", std::process::id(), file);
-        let path = std::env::temp_dir().join(name);
-        let mut options = std::fs::File::options();
-        let mut open = options.write(true).create_new(true).mode(0o600).open(&path)?;
-        let source = Self(path);
+        let mut open = File::from(memfd_create("bty", MemfdFlags::CLOEXEC)?);
         open.write_all(file.content.bytes())?;
-        Ok(source)
-    }
-}
-
-impl Drop for Source {
-    fn drop(&mut self) {
-        let path: &Path = &self.0;
-        // It is for root's eyes only; there is nobody to tell.
-        let _ = std::fs::remove_file(path);
+        let path = format!("/proc/{}/fd/{}", std::process::id(), open.as_raw_fd()).into();
+        Ok(Self { path, _file: open })
     }
 }

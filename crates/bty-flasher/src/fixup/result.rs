@@ -12,8 +12,19 @@ pub enum Outcome {
     Done,
     /// It was so already.
     NotNeeded,
-    /// It could not be made; the disk is as it was in this.
+    /// It could not be made, or not wholly: the detail says what went wrong.
     Failed,
+}
+
+impl Outcome {
+    /// As JSON and receipts have it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::NotNeeded => "not-needed",
+            Self::Failed => "failed",
+        }
+    }
 }
 
 /// A change of a disk, and what became of it.

@@ -140,7 +140,16 @@ fn plan(
         });
     }
     if wanted.grow {
-        results.push(match table.grow() {
+        let last = table.last().map(|slot| slot.number);
+        let grown = match has_seed {
+            // As in an image that was captured from a disk with a seed.
+            Some(number) if last == has_seed => Err(format!(
+                "the last partition, {number}, is called {}, and those before it have no room to grow",
+                cidata::LABEL
+            )),
+            _ => table.grow().map_err(|problem| chain(&problem)),
+        };
+        results.push(match grown {
             Ok(Some(Slot { number, size_bytes, .. })) => {
                 let detail = format!("partition {number} has {size_bytes} bytes now");
                 FixUpResult::done("grow-partition", detail)
@@ -149,7 +158,7 @@ fn plan(
                 "grow-partition",
                 "the last partition ends where the disk does",
             ),
-            Err(problem) => FixUpResult::failed("grow-partition", chain(&problem)),
+            Err(why) => FixUpResult::failed("grow-partition", why),
         });
     }
     if wanted.new_guids {

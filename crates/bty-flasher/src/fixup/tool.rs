@@ -3,6 +3,7 @@
 use std::{
     ffi::OsStr,
     fs,
+    io::{self, Read},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -10,6 +11,8 @@ use std::{
 
 /// Characters of what a tool complained that are repeated.
 const MOST_CHARS: usize = 300;
+/// Bytes of it that are kept meanwhile: its end, which tells most.
+const KEPT_BYTES: usize = 4096;
 
 /// Where a tool is; a live system has no `PATH` that says so.
 pub(super) fn find(name: &str) -> Option<PathBuf> {
@@ -31,18 +34,53 @@ pub(super) fn run(program: &Path, arguments: &[&OsStr]) -> Result<(), String> {
 /// The same of a tool that has more than one good exit code, the last of which is this.
 pub(super) fn run_to(program: &Path, arguments: &[&OsStr], last_good: i32) -> Result<(), String> {
     let name = program.display();
-    let output = Command::new(program)
+    let failed = |problem: io::Error| format!("running {name}: {problem}");
+    let (mut output, input) = io::pipe().map_err(failed)?;
+    let mut child = Command::new(program)
         .args(arguments)
         .env("LC_ALL", "C")
         .stdin(Stdio::null())
-        .output()
-        .map_err(|problem| format!("starting {name}: {problem}"))?;
-    if output.status.code().is_some_and(|code| (0..=last_good).contains(&code)) {
+        .stdout(input.try_clone().map_err(failed)?)
+        .stderr(input)
+        .spawn()
+        .map_err(failed)?;
+    let said = ending(&mut output);
+    let status = child.wait().map_err(failed)?;
+    if status.code().is_some_and(|code| (0..=last_good).contains(&code)) {
         return Ok(());
     }
-    let said = [output.stderr, output.stdout].concat();
     let said = String::from_utf8_lossy(&said);
     let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
-    let shown: String = said.chars().take(MOST_CHARS).collect();
-    Err(format!("{name} ended with {}: {shown}", output.status))
+    let surplus = said.chars().count().saturating_sub(MOST_CHARS);
+    let shown: String = said.chars().skip(surplus).collect();
+    Err(format!("{name} ended with {status}: {shown}"))
+}
+
+/// The last bytes of all that comes; a damaged file system makes some tools talk without end.
+fn ending(output: &mut impl Read) -> Vec<u8> {
+    let (mut said, mut piece) = (Vec::new(), [0; KEPT_BYTES]);
+    // One that can't be read any more has said all.
+    while let Ok(count @ 1..) = output.read(&mut piece) {
+        said.extend_from_slice(piece.get(..count).unwrap_or_default());
+        said.drain(..said.len().saturating_sub(KEPT_BYTES));
+    }
+    said
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_what_a_tool_said_is_repeated() {
+        let shell = find("sh").unwrap();
+        let ran = |script: &str, last_good| {
+            run_to(&shell, &[OsStr::new("-c"), OsStr::new(script)], last_good)
+        };
+        assert_eq!(ran("echo fine; exit 1", 1), Ok(()));
+        let talk = "i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i + 1)); done; echo bad >&2; exit 2";
+        let why = ran(talk, 1).unwrap_err();
+        assert!(why.contains("exit status: 2: ") && why.ends_with("line 19999 bad"), "{why}");
+        assert!(why.len() < 400, "{why}");
+    }
 }

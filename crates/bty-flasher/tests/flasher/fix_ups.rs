@@ -159,7 +159,8 @@ fn a_grown_root_a_seed_and_new_identities_on_both_sector_sizes() {
         let seed = text(&below(&image.folder, "seed")).to_owned();
         let disk = LoopDisk::sized(301 * MIB, sector);
         let before = tool("sfdisk", &["--disk-id", text(&image.path)]);
-        let flags = ["--grow", "--seed", &seed, "--new-guids"];
+        let saved = below(&image.folder, "receipt.json");
+        let flags = ["--grow", "--seed", &seed, "--new-guids", "--receipt", text(&saved)];
         let (record, results) = fix(&image, &disk, &flags);
         assert_eq!(record["proved"], true);
         assert_eq!(
@@ -191,6 +192,9 @@ fn a_grown_root_a_seed_and_new_identities_on_both_sector_sizes() {
         assert_eq!(read("user-data"), "#cloud-config\npassword: x\n");
         assert_eq!(read("meta-data"), "");
         assert_eq!(read("network-config"), "version: 2\n");
+        let receipt = fs::read_to_string(&saved).unwrap();
+        assert!(!receipt.contains("password"), "a secret is in the receipt");
+        assert!(receipt.contains("\"name\": \"new-guids\",\n      \"outcome\": \"done\""));
         // Flashed again: the same once more, and only what was changed is written.
         let (record, results) = fix(&image, &disk, &[&flags[..], &["--compare", "on"]].concat());
         assert!(results.iter().all(|result| result.1 == "done"), "{results:?}");
@@ -324,13 +328,38 @@ fn what_can_not_be_done_is_said_and_the_disk_is_the_image() {
 }
 
 #[test]
-fn nothing_is_changed_on_a_disk_that_was_not_proved() {
-    let image = Image::new("gpt", 512, &[("linux", "root", 10, "ext4")]);
+fn what_can_never_be_done_is_refused_before_anything_is_written() {
+    let image = Image::new("gpt", 512, &[("linux", "root", 10, "none")]);
     let disk = LoopDisk::sized(40 * MIB, 512);
-    let (_, results) = fix(&image, &disk, &["--grow", "--verify", "stream"]);
-    assert_eq!(outcomes(&results), [("fix-ups", "failed")]);
-    assert!(disk.content().starts_with(&fs::read(&image.path).unwrap()), "it was changed");
-    let absent = ["write", text(&image.path), disk.node(), "--yes", "--ignition", "/nowhere"];
-    let (code, complaint) = failure(&flasher(&absent));
-    assert_eq!(code, Some(3), "{complaint}");
+    let refusals: [(&[&str], i32, &str); 4] = [
+        (&["--grow", "--verify", "stream"], 2, "--verify stream"),
+        (&["--new-guids", "--holes", "keep"], 2, "--holes keep"),
+        (&["--ignition", "/nowhere"], 3, "/nowhere"),
+        (&["--grow", "--receipt", "/nowhere/receipt.json"], 3, "/nowhere"),
+    ];
+    for (flags, code, word) in refusals {
+        let arguments = [&["write", text(&image.path), disk.node(), "--yes"], flags].concat();
+        let (ended, complaint) = failure(&flasher(&arguments));
+        assert_eq!(ended, Some(code), "{complaint}");
+        assert!(complaint.contains(word), "{complaint}");
+        assert!(disk.content().iter().all(|&byte| byte == 0), "{flags:?} wrote something");
+    }
+}
+
+#[test]
+fn a_seed_that_the_image_has_already_is_neither_doubled_nor_grown() {
+    let image =
+        Image::new("gpt", 512, &[("linux", "root", 10, "ext4"), ("linux", "CIDATA", 10, "vfat")]);
+    image.file("seed/user-data", "#cloud-config\n");
+    let seed = text(&below(&image.folder, "seed")).to_owned();
+    let disk = LoopDisk::sized(60 * MIB, 512);
+    let (_, results) = fix(&image, &disk, &["--grow", "--seed", &seed]);
+    assert_eq!(
+        outcomes(&results)[..3],
+        [("gpt-to-end", "done"), ("seed", "failed"), ("grow-partition", "failed")],
+        "{results:?}"
+    );
+    assert!(results[2].2.contains("CIDATA"), "{results:?}");
+    assert_eq!(partitions(&disk), [(MIB, 10 * MIB), (11 * MIB, 10 * MIB)]);
+    assert_table_is_right(&disk);
 }

@@ -2,8 +2,12 @@
 
 use std::time::SystemTime;
 
-use bty_api::{convert::timestamp, types::v1::Disk as WireDisk};
-use bty_types::receipt::{Asked, Body, Bytes, Disk, Machine, Receipt, Repeated, Step};
+use bty_api::{
+    convert::timestamp,
+    registry::v1::{FixUpOutcome, FixUpResult},
+    types::v1::Disk as WireDisk,
+};
+use bty_types::receipt::{Asked, Body, Bytes, Disk, FixUp, Machine, Receipt, Repeated, Step};
 
 use crate::record::Run;
 
@@ -44,7 +48,18 @@ pub(crate) fn of(run: &Run, name: Option<String>) -> Option<Receipt> {
         steps: steps
             .map(|took| Step::new(took.name.clone(), took.elapsed_ms, took.bytes))
             .collect(),
+        fix_ups: record.fix_ups.iter().map(fix_up).collect(),
     }))
+}
+
+fn fix_up(result: &FixUpResult) -> FixUp {
+    let outcome = match result.outcome() {
+        FixUpOutcome::Done => "done",
+        FixUpOutcome::NotNeeded => "not-needed",
+        FixUpOutcome::Failed => "failed",
+        FixUpOutcome::Unspecified => "unknown",
+    };
+    FixUp { name: result.name.clone(), outcome: outcome.to_owned(), detail: result.detail.clone() }
 }
 
 fn rfc3339(at: SystemTime) -> String {

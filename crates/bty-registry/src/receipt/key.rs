@@ -62,8 +62,8 @@ impl Key {
     /// Reads the key, or makes it where there is none.
     pub(crate) fn load_or_make(path: &Path) -> Result<Self, KeyError> {
         let failed = |source| KeyError::File { path: path.to_owned(), source };
-        let text = match fs::read_to_string(path) {
-            Ok(text) => text,
+        let text = match fs::read(path) {
+            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
             Err(problem) if problem.kind() == io::ErrorKind::NotFound => {
                 let made = KeyPair::generate_unencrypted_keypair()?;
                 let text = made.sk.to_box(Some(COMMENT))?.into_string();
@@ -149,6 +149,9 @@ mod tests {
         let path = folder.path().join("receipt.key");
         Key::load_or_make(&path).unwrap();
         let good = fs::read_to_string(&path).unwrap();
+        fs::write(&path, [0xff; 80]).unwrap();
+        let problem = Key::load_or_make(&path).unwrap_err();
+        assert!(problem.to_string().contains("damaged"), "{problem}");
         for bad in ["", "x", good.get(..good.len() - 9).unwrap(), &good.replace("RWQ", "RWR")[1..]]
         {
             fs::write(&path, bad).unwrap();

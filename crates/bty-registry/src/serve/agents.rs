@@ -10,7 +10,7 @@ use bty_api::{
         finish_request::Outcome as WireOutcome,
     },
     registry::v1 as wire,
-    types::v1::{BootEntry, Hardware},
+    types::v1::{BootEntry, Disk, Hardware},
 };
 use prost::Message as _;
 use tokio::time::Instant;
@@ -36,11 +36,15 @@ const HARDWARE_BYTES: usize = 256 * 1024;
 /// What a machine may have.
 const MOST_DISKS: usize = 256;
 const MOST_NICS: usize = 64;
+/// Users of a disk that are recorded.
+const MOST_USERS: usize = 64;
 /// Modules beyond these are dropped, without a word: it bounds what is stored, and is far more than a live system loads. bty-httpd names
 /// at most 100 in a boot script, and sends a machine that has more the whole live system, so what was dropped is missed nowhere.
 const MOST_MODULES: usize = 512;
 /// Steps of a flash; more are dropped.
 const MOST_STEPS: usize = 100;
+/// Characters of a step's name that are kept.
+const STEP_CHARS: usize = 32;
 /// Bytes of what was done so that the firmware boots the disk.
 const NEXT_BOOT_BYTES: usize = 16 * 1024;
 
@@ -123,7 +127,7 @@ impl Agents {
     async fn record(&self, boot: &Boot, report: ReportProgressRequest) -> Result<(), Status> {
         let ReportProgressRequest { run_id, step, done_bytes, total_bytes, disk, progress } =
             report;
-        let boot = boot.clone();
+        let (boot, disk) = (boot.clone(), disk.map(harmless_disk));
         let progress = Progress { run_id, step, done_bytes, total_bytes, disk, whole: progress };
         self.shared
             .store
@@ -233,7 +237,8 @@ fn outcome(outcome: WireOutcome) -> Result<Outcome, Problem> {
 /// What a flash took, bounded, and with nothing in it that a terminal obeys.
 fn work(work: wire::FlashWork) -> wire::FlashWork {
     let steps = work.steps.into_iter().take(MOST_STEPS);
-    let steps = steps.map(|step| wire::StepWork { name: printable(&step.name), ..step }).collect();
+    let name = |name: &str| printable(name).chars().take(STEP_CHARS).collect();
+    let steps = steps.map(|step| wire::StepWork { name: name(&step.name), ..step }).collect();
     wire::FlashWork {
         compare: printable(&work.compare),
         verify: printable(&work.verify),
@@ -264,6 +269,21 @@ fn harmless_result(result: wire::FixUpResult) -> wire::FixUpResult {
     wire::FixUpResult { name: printable(&name), outcome, detail: printable(&detail) }
 }
 
+/// A disk as it is recorded with its run and goes into the receipt: bounded, on one line each, and without its health, which is the
+/// hardware's report to give.
+fn harmless_disk(disk: Disk) -> Disk {
+    Disk {
+        path: printable(&disk.path),
+        serial: printable(&disk.serial),
+        wwn: printable(&disk.wwn),
+        model: printable(&disk.model),
+        transport: printable(&disk.transport),
+        in_use: disk.in_use.iter().take(MOST_USERS).map(|user| printable(user)).collect(),
+        health: None,
+        ..disk
+    }
+}
+
 /// Text of several lines, as harmless.
 fn lines(text: &str) -> String {
     let is_obeyed = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
@@ -272,6 +292,8 @@ fn lines(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use bty_api::types::v1::Health;
+
     use super::*;
 
     #[test]
@@ -294,5 +316,25 @@ mod tests {
         let next = harmless(next);
         let shown = [next.entry, next.loader, next.order, next.new_order, next.warning];
         assert_eq!(shown, [line; 5]);
+    }
+
+    #[test]
+    fn a_disk_that_an_agent_tells_of_is_bounded() {
+        let long = || "\u{1b}x".repeat(1 << 20);
+        let disk = Disk {
+            path: long(),
+            serial: long(),
+            wwn: long(),
+            model: long(),
+            transport: long(),
+            size_bytes: 7,
+            in_use: vec![long(); 100],
+            health: Some(Health { findings: vec![long()], ..Health::default() }),
+            ..Disk::default()
+        };
+        let disk = harmless_disk(disk);
+        assert!(disk.encoded_len() < 128 * 1024, "{}", disk.encoded_len());
+        assert!(!format!("{disk:?}").contains("\\u{1b}"));
+        assert_eq!((disk.size_bytes, disk.in_use.len()), (7, MOST_USERS));
     }
 }

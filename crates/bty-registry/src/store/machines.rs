@@ -283,7 +283,7 @@ fn machine(row: &Row<'_>) -> rusqlite::Result<Machine> {
         checked_in: None,
     };
     let mut machine = Machine { mac, intent, observed, revision: columns.count()? };
-    // What the second migration has added.
+    // The columns come in the order of the migrations that added them. Of schema_0002:
     machine.intent.chain = columns.maybe_parsed("a boot chain")?;
     machine.observed.platform = Platform::try_from(columns.take::<i32>()?).unwrap_or_default();
     machine.observed.way = Way {
@@ -292,14 +292,14 @@ fn machine(row: &Row<'_>) -> rusqlite::Result<Machine> {
         moved_at: columns.maybe_time()?,
     };
     machine.observed.returns = columns.count()?;
-    // And the third.
+    // Of schema_0003:
     machine.intent.boot_entry = columns.maybe_parsed("a wish for boot entries")?;
-    // And the fourth.
+    // Of schema_0004:
     machine.observed.restart_returns = columns.count()?;
     machine.observed.checked_in = columns.take()?;
-    // And the sixth.
+    // Of schema_0006:
     machine.intent.failing_disk_ok = columns.take()?;
-    // And the eighth.
+    // Of schema_0008:
     machine.intent.fix_ups = columns.maybe_message()?;
     Ok(machine)
 }

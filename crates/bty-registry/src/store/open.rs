@@ -240,7 +240,10 @@ fn harden(connection: &Connection) -> rusqlite::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use bty_types::{BootChain, BootEntry, ImageId, MacAddr};
+
     use super::*;
+    use crate::{record::Machine, rules::Rules, store::Snapshot};
 
     #[test]
     fn the_migrations_are_valid_and_counted() {
@@ -292,6 +295,50 @@ mod tests {
             .query_row("SELECT pointed_at FROM image_names", [], |row| row.get(0))
             .unwrap();
         assert_eq!(pointed_at, 77);
+    }
+
+    #[test]
+    fn what_an_older_bty_wrote_reads_as_it_was() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        MIGRATIONS.to_version(&mut connection, 5).unwrap();
+        let (mac, image): (MacAddr, _) =
+            ("52:54:00:77:00:01".parse().unwrap(), ImageId::new([7; 32]));
+        connection
+            .execute_batch(&format!(
+                "INSERT INTO runs (id, mac, boot_id, action, generation, state, image_id, image, disk_selector, started_at, \
+                 heard_at, check_ins, percent, failure_message, agent_log, kernel_log, proved_id, fetched_bytes, written_bytes, \
+                 zeroed_bytes, elapsed_ms, revision) \
+                 VALUES ('r1', '{mac}', 'b1', 'flash', 3, 'succeeded', '{image}', 'debian:13', 'only', 1000, 2000, 1, 100, '', \
+                 '', '', '{image}', 11, 12, 13, 14, 9); \
+                 INSERT INTO machines (mac, policy, generation, first_seen, address, stage, finished_generation, attempts, \
+                 attempt_paths, run_id, chain, boot_entry, own_drivers, returns, restart_returns, checked_in, revision) \
+                 VALUES ('{mac}', 'local', 3, 0, '', 0, 3, 0, '', 'r1', 'shim', 'off', 1, 5, 4, 'b1', 8);"
+            ))
+            .unwrap();
+        MIGRATIONS.to_latest(&mut connection).unwrap();
+        let rules = Rules::for_tests();
+        let snapshot = Snapshot { connection: &connection, rules: &rules };
+
+        let run = snapshot.run("r1").unwrap().unwrap();
+        assert_eq!((run.percent, run.revision, run.image_id), (100, 9, Some(image)));
+        assert_eq!((run.index_digest.as_str(), run.agent_version.as_str()), ("", ""));
+        assert_eq!(run.progress, None);
+        let record = run.record.unwrap();
+        let counts = [record.fetched_bytes, record.written_bytes, record.zeroed_bytes];
+        assert_eq!((counts, record.elapsed_ms, record.proved_id), ([11, 12, 13], 14, image));
+        assert_eq!((record.next_boot, record.work, record.fix_ups), (None, None, Vec::new()));
+
+        let Machine { intent, observed, revision, .. } = snapshot.machine(mac).unwrap().unwrap();
+        assert_eq!(
+            (intent.chain, intent.boot_entry),
+            (Some(BootChain::Shim), Some(BootEntry::Off))
+        );
+        assert_eq!((intent.failing_disk_ok, intent.fix_ups, revision), (false, None, 8));
+        assert_eq!((observed.way.own_drivers, observed.way.other_exit), (true, false));
+        assert_eq!((observed.returns, observed.restart_returns), (5, 4));
+        assert_eq!(observed.checked_in.as_deref(), Some("b1"));
+        assert_eq!(snapshot.fix_ups(mac).unwrap(), None);
+        assert_eq!(snapshot.receipt("r1").unwrap(), None);
     }
 
     #[test]

@@ -13,8 +13,8 @@ use crate::{decide::COMING_UP, problem::Problem, record::Run, store::Transaction
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
 /// Ends the runs whose agents were not heard of for too long, counting from `since` at the earliest: the registry cannot have
-/// heard anything before it was started, nor can it tell how long a silence was in which its clock was set. Looks again at machines whose power-on came to nothing, and changes how those boot
-/// whose boot program was not heard of. Returns how many runs ended.
+/// heard anything before it was started, nor can it tell how long a silence was in which its clock was set. Looks again at machines
+/// whose power-on came to nothing, and changes how those boot whose boot program was not heard of. Returns how many runs ended.
 pub(crate) fn sweep(
     transaction: &mut Transaction<'_>,
     since: SystemTime,

@@ -141,8 +141,10 @@ fn apply(machine: &mut Machine, update: Update, made: bool) -> Vec<String> {
         words.push(format!("failing disk {}", if is_ok { "ok" } else { "not ok" }));
         intent.failing_disk_ok = is_ok;
     }
-    // Contents are not compared: what is shown has none.
-    if let Edit::Set(wanted) = update.fix_ups {
+    // Contents are not compared: what is shown has none. That there were none and are none is no change.
+    if let Edit::Set(wanted) = update.fix_ups
+        && (wanted.is_some() || intent.fix_ups.is_some())
+    {
         intent.fix_ups = wanted.map(|wanted| WireFixUps::from(&wanted).without_contents());
         let named = intent.fix_ups.as_ref().map(|wanted| wanted.words().join(", "));
         words.push(format!("fix-ups {}", told(named)));

@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 
 use bty_api::{
-    fix_ups::read::Asked,
     registry::v1::{
         DeleteMachineRequest, ExplainMachineRequest, ExplainMachineResponse, GetMachineRequest,
         ListMachinesRequest, ListMachinesResponse, Machine as Known, MachineIntent,
@@ -15,7 +14,7 @@ use bty_api::{
         Hardware, Health, HealthState, Policy as WirePolicy,
     },
 };
-use bty_types::{ErrorKind, FixUps, fix_ups::SeedPlace};
+use bty_types::{ErrorKind, FixUps};
 use prost_types::FieldMask;
 
 use crate::{
@@ -100,7 +99,7 @@ fn request(set: Set) -> Result<UpdateMachineRequest, Failure> {
         paths.push("failing_disk_ok".to_owned());
         intent.failing_disk_ok = is_ok;
     }
-    if let Some(wanted) = fix_ups(set.fix_ups)? {
+    if let Some(wanted) = fix_ups(&set.fix_ups)? {
         paths.push("fix_ups".to_owned());
         intent.fix_ups = Some(WireFixUps::from(&wanted));
     }
@@ -119,20 +118,9 @@ fn request(set: Set) -> Result<UpdateMachineRequest, Failure> {
 }
 
 /// What is to be changed on the disk, where something is said of it; the files are read here.
-fn fix_ups(set: arguments::FixUps) -> Result<Option<FixUps>, Failure> {
-    let partition = set.seed.map(|folder| (folder, SeedPlace::Partition));
-    let files = set.seed_files.map(|folder| (folder, SeedPlace::Files));
-    let asked = Asked {
-        gpt_to_end: set.gpt_to_end,
-        grow: set.grow,
-        new_guids: set.new_guids,
-        seed: partition.or(files),
-        ignition: set.ignition,
-        unattend: set.unattend,
-        files: set.files,
-    };
-    let wanted =
-        asked.read().map_err(|problem| Failure::new(problem.kind(), status::chain(&problem)))?;
+fn fix_ups(set: &arguments::FixUps) -> Result<Option<FixUps>, Failure> {
+    let read = set.asked.read();
+    let wanted = read.map_err(|problem| Failure::new(problem.kind(), status::chain(&problem)))?;
     Ok((set.none || !wanted.is_none()).then_some(wanted))
 }
 

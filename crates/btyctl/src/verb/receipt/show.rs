@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use bty_types::receipt::{Asked, Body, Receipt, Step};
+use bty_types::receipt::{Asked, Body, FixUp, Receipt, Step};
 
 use crate::output::{bytes, facts, table};
 
@@ -44,9 +44,16 @@ pub(super) fn receipt(receipt: &Receipt) -> String {
         ("repeated", again),
         ("choice", body.choice.clone()),
         ("agent", body.agent_version.clone()),
+        ("fix-ups", fix_ups(&body.fix_ups)),
     ]);
     let _ = writeln!(text, "\n{}", steps(body.steps.iter().cloned()));
     text
+}
+
+/// What was changed on the disk after the proof.
+fn fix_ups(results: &[FixUp]) -> String {
+    let line = |FixUp { name, outcome, detail }: &FixUp| format!("{name}: {outcome}: {detail}");
+    results.iter().map(line).collect::<Vec<_>>().join("\n            ")
 }
 
 /// What steps took.
