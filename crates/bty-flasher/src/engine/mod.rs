@@ -265,6 +265,15 @@ fn settle(
     wanted: &(dyn Fn(u64) -> Option<[u8; 32]> + Sync),
     ready: impl FnOnce() -> Result<(), FlashError>,
 ) -> Result<(), FlashError> {
+    if work.is_over() {
+        // Called off, or `ready` knows why not. Nothing more is changed.
+        ready()?;
+        work.outcome()?;
+        return Err(FlashError::Incomplete);
+    }
+    if !work.is_whole(shape.chunks(), held) {
+        return Err(FlashError::Incomplete);
+    }
     if !work.is_blanked() && held.iter().all(|held| held.is_right) && is_clear_behind(work, shape) {
         return ready();
     }

@@ -1,5 +1,7 @@
 //! The flash against devices that fail at any request: the disk ends as the image, or with an error and without a beginning.
 
+mod holes;
+
 use std::{
     io,
     path::PathBuf,
@@ -157,13 +159,17 @@ struct Files {
 
 impl Files {
     fn new(sectors: usize) -> Self {
-        let folder = tempfile::tempdir().unwrap();
         let mut raw = vec![0; sectors * 512];
         for (at, byte) in raw.iter_mut().enumerate() {
             if (at / 100_000) % 3 != 1 {
                 *byte = u8::try_from((at * 31 + at / 977) % 256).unwrap() | 1;
             }
         }
+        Self::of(raw)
+    }
+
+    fn of(raw: Vec<u8>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
         let raw_path = folder.path().join("raw");
         std::fs::write(&raw_path, &raw).unwrap();
         let container = folder.path().join("container");
@@ -511,6 +517,10 @@ impl Container for Liar {
 
     fn fetched_bytes(&self) -> u64 {
         self.truth.fetched_bytes()
+    }
+
+    fn retried_requests(&self) -> u64 {
+        0
     }
 }
 

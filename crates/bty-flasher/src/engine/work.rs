@@ -10,10 +10,7 @@ use bty_image::is_zero;
 use bty_sys::AlignedBuf;
 
 use super::{
-    FlashError, Holes, Meter, Options,
-    choice::Compare,
-    edges::Edges,
-    spans::{DATA_BYTES, Span},
+    FlashError, Holes, Meter, Options, choice::Compare, edges::Edges, held::Held, spans::Span,
 };
 
 /// What is known of a chunk of the disk.
@@ -190,6 +187,10 @@ impl<'a> Work<'a> {
             && !(self.is_blanked() && self.target.zeroes_cheaply());
         let padded = self.padded(raw_bytes);
         let zeros = if looks { self.zeros_from(raw_offset, padded, buffer) } else { 0 };
+        if self.is_over() {
+            // The look may have ended for that, and not for what was found.
+            return Ok(());
+        }
         let chunk_bytes = raw_bytes.div_ceil(chunks.max(1)).next_power_of_two();
         let right = if zeros == padded { chunks } else { zeros / chunk_bytes };
         self.mark(first, right, State::Right);
@@ -209,8 +210,8 @@ impl<'a> Work<'a> {
     fn zeros_from(&self, offset: u64, bytes: u64, buffer: &mut AlignedBuf) -> u64 {
         let mut zeros = 0;
         while zeros < bytes && !self.is_over() {
-            let size = usize::try_from((bytes - zeros).min(DATA_BYTES)).unwrap_or_default();
-            let Some(room) = buffer.get_mut(..size) else { break };
+            let size = usize::try_from(bytes - zeros).unwrap_or(usize::MAX).min(buffer.len());
+            let room = buffer.get_mut(..size).unwrap_or_default();
             if !self.look(room, offset + zeros) || !is_zero(room) {
                 break;
             }
@@ -244,6 +245,16 @@ impl<'a> Work<'a> {
             states.resize(range.end, State::Unknown);
         }
         states.get_mut(range).unwrap_or_default().fill(state);
+    }
+
+    /// Whether something became of each of so many chunks, but for those that are held back.
+    pub(super) fn is_whole(&self, chunks: u64, held: &[Held]) -> bool {
+        let states = lock(&self.states);
+        let state = |number| states.get(usize::try_from(number).ok()?).copied();
+        let is_held = |number| held.iter().any(|held| held.number == number);
+        (0..chunks).all(|number| {
+            state(number).is_some_and(|state| state != State::Unknown) || is_held(number)
+        })
     }
 
     /// What is known of each chunk, by number.

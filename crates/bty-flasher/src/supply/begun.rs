@@ -45,6 +45,10 @@ impl<C: Container> Container for Begun<C> {
     fn fetched_bytes(&self) -> u64 {
         self.container.fetched_bytes()
     }
+
+    fn retried_requests(&self) -> u64 {
+        self.container.retried_requests()
+    }
 }
 
 impl Frames for BegunFrames<'_> {

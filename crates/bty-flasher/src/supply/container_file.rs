@@ -56,6 +56,10 @@ impl Container for ContainerFile {
     fn fetched_bytes(&self) -> u64 {
         self.fetched_bytes.load(Ordering::Relaxed)
     }
+
+    fn retried_requests(&self) -> u64 {
+        0
+    }
 }
 
 impl Frames for &ContainerFile {

@@ -305,7 +305,7 @@ impl Place {
         let replaced = "the image was replaced while it was fetched; begin again";
         // A server may end a connection that was idle at any time.
         if let Some(sender) = connection.as_mut()
-            && (sender.is_closed() || sender.ready().await.is_err())
+            && (sender.is_closed() || !matches!(timeout(STALL, sender.ready()).await, Ok(Ok(()))))
         {
             *connection = None;
         }

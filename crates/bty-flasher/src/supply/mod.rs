@@ -55,9 +55,7 @@ pub trait Container: Send + Sync {
     fn fetched_bytes(&self) -> u64;
 
     /// Requests that failed and were made again so far.
-    fn retried_requests(&self) -> u64 {
-        0
-    }
+    fn retried_requests(&self) -> u64;
 }
 
 /// A way to a container's frames.

@@ -77,6 +77,8 @@ impl Import<'_> {
         drop(writer);
         let disk = RawDisk::new(&unfinished.file, &summary.index).map_err(ImportError::Start)?;
         let seen = inspect::contents(&disk, &summary.inspection).into();
+        // Here, where nobody waits for it: to place what the disk has already takes no time.
+        unfinished.file.sync_all().map_err(ImportError::Write)?;
         Ok(Imported { unfinished, summary, seen })
     }
 

@@ -1,6 +1,11 @@
 //! The file of an image that the store holds, opened to be read, and what may be wrong with it.
 
-use std::{fs::File, io, sync::Arc};
+use std::{
+    fs::{self, File},
+    io,
+    os::unix::fs::MetadataExt as _,
+    sync::Arc,
+};
 
 use bty_api::status;
 use bty_image::{
@@ -119,6 +124,13 @@ impl Held {
         }
     }
 
+    /// Whether this is the file that the image still has, and not one that was replaced or removed since it was opened.
+    pub(super) fn is_placed(&self, folder: &Folder) -> bool {
+        let identity = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+        let (held, placed) = (self.file.metadata(), fs::metadata(folder.path(self.id)));
+        held.map(identity).ok().zip(placed.map(identity).ok()).is_some_and(|(a, b)| a == b)
+    }
+
     /// Its index, which is this image's.
     pub(super) fn index(&self) -> Result<Index, HeldProblem> {
         let id = self.id;
@@ -127,5 +139,23 @@ impl Held {
             return Err(HeldProblem::Other { id, found: index.id() });
         }
         Ok(index)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_was_replaced_or_removed_is_not_the_one_that_is_placed() {
+        let at = tempfile::tempdir().unwrap();
+        let (folder, id) = (Folder::open(at.path().to_owned()).unwrap(), ImageId::new([7; 32]));
+        folder.place(&folder.begin().unwrap(), id).unwrap();
+        let held = Held::open(&folder, id).unwrap();
+        assert!(held.is_placed(&folder));
+        folder.place(&folder.begin().unwrap(), id).unwrap();
+        assert!(!held.is_placed(&folder));
+        folder.remove(id).unwrap();
+        assert!(!held.is_placed(&folder));
     }
 }

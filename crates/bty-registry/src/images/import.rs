@@ -22,7 +22,7 @@ use super::{
     contents::Seen,
     conversion::{Import, Imported, Opened},
     feed::feed,
-    fetch::{Download, Place, failed, without_user},
+    fetch::{Download, Place, failed, without_secrets},
     files::Unfinished,
     oci::{Artifact, Resolved},
 };
@@ -217,7 +217,7 @@ impl Importer {
                 Ok((Opened::File(file), name, Pumping::Nothing))
             }
             Origin::Url(url) => {
-                let recorded = without_user(&url);
+                let recorded = without_secrets(&url);
                 let client = self.fetcher.client().map_err(failed(&url))?;
                 self.download(Place::Web(client, url), recorded).await
             }
@@ -275,11 +275,12 @@ impl Importer {
             transaction.image(id)?.ok_or_else(|| Problem::NoImage(id.to_string()))
         });
         let recorded = recording.await;
+        // Nor does a new file stay below a record of the old one, whose index it need not have.
         if recorded.is_err()
-            && is_new
+            && (is_new || is_replaced)
             && let Err(problem) = self.folder.remove(id)
         {
-            tracing::warn!(err = %problem, image = %id, "the file of an image that is not on record stays until the next start");
+            tracing::warn!(err = %problem, image = %id, "the file of an image that could not be recorded stays");
         }
         Ok(recorded?)
     }

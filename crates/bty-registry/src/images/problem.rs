@@ -124,8 +124,10 @@ pub(crate) enum ImportProblem {
         /// Why not.
         source: OciProblem,
     },
-    /// What the publisher says is larger than anything that publishers say.
-    #[error("fetching {url}: it has over {most} bytes, and is no list of checksums or signature")]
+    /// Something small is larger than anything of its sort.
+    #[error(
+        "fetching {url}: it has over {most} bytes, too many for a list of checksums, a signature, a manifest or a token"
+    )]
     TooMuch {
         /// The URL.
         url: String,

@@ -7,7 +7,7 @@ use reqwest::Url;
 
 use super::{
     Fetcher, ImportProblem,
-    fetch::without_user,
+    fetch::without_secrets,
     openpgp::{Detached, Keyring, OpenPgpProblem, clear_text, is_clear_signed},
     url,
     witness::{Minisign, Sort, Witness},
@@ -85,13 +85,13 @@ impl Publisher {
                     None if is_clear_signed(&list) => None,
                     None => return Err(Problem::Missing("options.openpgp_url").into()),
                 };
-                let (keys, url) = (keys.clone(), without_user(at.as_ref().unwrap_or(list_url)));
+                let (keys, url) = (keys.clone(), without_secrets(at.as_ref().unwrap_or(list_url)));
                 let checking = tokio::task::spawn_blocking(move || listed(&keys, list, signature));
                 let checked = checking.await.unwrap_or(Err(OpenPgpProblem::Bad));
                 list = checked.map_err(|source| ImportProblem::OpenPgp { url, source })?;
             }
         }
-        let url = without_user(list_url);
+        let url = without_secrets(list_url);
         let list = ChecksumList::parse(&String::from_utf8_lossy(&list));
         let found = list.of(name).map_err(|source| ImportProblem::NotListed {
             url,
@@ -116,11 +116,11 @@ impl Publisher {
                 let witness = Signature::decode(&String::from_utf8_lossy(&signature))
                     .and_then(|signature| Minisign::begin(key.clone(), signature))
                     .map_err(unsigned(at))?;
-                Ok(Some(Witness { url: without_user(at), sort: Sort::Minisign(witness) }))
+                Ok(Some(Witness { url: without_secrets(at), sort: Sort::Minisign(witness) }))
             }
             Some(Signer::OpenPgp(keys, Some(at))) => {
                 let (signature, url) =
-                    (fetcher.get_all(at, MAX_SIGNATURE_BYTES).await?, without_user(at));
+                    (fetcher.get_all(at, MAX_SIGNATURE_BYTES).await?, without_secrets(at));
                 match Detached::begin(keys, &signature) {
                     Ok(witness) => Ok(Some(Witness { url, sort: Sort::OpenPgp(witness) })),
                     Err(source) => Err(ImportProblem::OpenPgp { url, source }),
@@ -144,7 +144,7 @@ fn listed(
 }
 
 fn unsigned(url: &Url) -> impl FnOnce(minisign_verify::Error) -> ImportProblem {
-    let url = without_user(url);
+    let url = without_secrets(url);
     move |source| ImportProblem::Signature { url, source }
 }
 

@@ -58,31 +58,40 @@ impl Importer {
         };
         let outcome = tokio::select! {
             permit = self.verify_permit.acquire() => match permit {
-                Ok(_permit) => self.prove(id, events.clone(), &cancelled).await,
+                Ok(_permit) => self.prove_and_record(id, actor, events.clone(), &cancelled).await,
                 Err(_) => Err(VerifyError::Cancelled.into()),
             },
             () = cancelled.cancelled() => Err(VerifyError::Cancelled.into()),
         };
-        let last = match self.record_proof(id, &outcome, actor).await {
-            Ok(()) => outcome.map(|report| VerifyEvent::Done(result(id, report))),
-            Err(problem) => Err(outcome.err().unwrap_or_else(|| problem.into())),
-        };
+        let last = outcome.map(|report| VerifyEvent::Done(result(id, report)));
         // Nobody listens where the caller went away.
         let _ = events.send(last).await;
     }
 
-    async fn prove(
+    async fn prove_and_record(
         &self,
         id: ImageId,
+        actor: String,
+        events: Events,
+        cancelled: &CancellationToken,
+    ) -> Result<Report, HeldProblem> {
+        let held = Held::open(&self.folder, id)?;
+        let outcome = self.prove(held.clone(), events, cancelled).await;
+        let recorded = self.record_proof(&held, &outcome, actor).await;
+        let report = outcome?;
+        recorded?;
+        Ok(report)
+    }
+
+    async fn prove(
+        &self,
+        held: Held,
         events: Events,
         cancelled: &CancellationToken,
     ) -> Result<Report, HeldProblem> {
         let stop = Arc::new(AtomicBool::new(false));
-        let (flag, folder) = (Arc::clone(&stop), self.folder.clone());
-        let mut thread = tokio::task::spawn_blocking(move || {
-            let held = Held::open(&folder, id)?;
-            read_again(&held, &events, &flag)
-        });
+        let flag = Arc::clone(&stop);
+        let mut thread = tokio::task::spawn_blocking(move || read_again(&held, &events, &flag));
         tokio::select! {
             done = &mut thread => done.unwrap_or(Err(HeldProblem::Thread)),
             () = cancelled.cancelled() => {
@@ -96,10 +105,11 @@ impl Importer {
     /// Records what was found; nothing where that is nothing.
     async fn record_proof(
         &self,
-        id: ImageId,
+        held: &Held,
         outcome: &Result<Report, HeldProblem>,
         actor: String,
     ) -> Result<(), Problem> {
+        let id = held.id;
         let (wrong_chunks, message) = match outcome {
             Ok(report) if report.wrong_chunks == 0 => {
                 (Some(0), format!("verified {id}: all {} chunks are right", report.chunks))
@@ -118,6 +128,11 @@ impl Importer {
             }
             Err(_) => return Ok(()),
         };
+        // An import may have replaced what was damaged: of the new file nothing was found.
+        let _placing = self.placing.lock().await;
+        if !held.is_placed(&self.folder) {
+            return Ok(());
+        }
         let kind = if wrong_chunks == Some(0) { "image.verified" } else { "image.damaged" };
         let recording = self.store.write(move |transaction| {
             // It may have been removed meanwhile.

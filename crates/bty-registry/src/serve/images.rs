@@ -360,6 +360,17 @@ fn job(options: Option<ImportOptions>, origin: Origin, actor: String) -> Result<
         Origin::Url(url) => Some(url),
         _ => None,
     };
+    if !matches!(origin, Origin::Artifact(_)) {
+        let is_login = !options.registry_user.is_empty() || !options.registry_password.is_empty();
+        for (is_given, field) in [
+            (is_login, "options.registry_user"),
+            (options.registry_plain_http, "options.registry_plain_http"),
+        ] {
+            if is_given {
+                return Err(Problem::value(field, "it is for oras:// sources only"));
+            }
+        }
+    }
     let publisher = Publisher::parse(&options, source)?;
     let ImportOptions { name, checksum, expect_id, .. } = options;
     if name.is_empty() {

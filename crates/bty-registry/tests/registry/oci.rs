@@ -255,6 +255,8 @@ enum Fault {
     Cuts,
     /// The token server gives nothing.
     NoToken,
+    /// Who keeps the layers asks for a token of its own.
+    Stranger,
 }
 
 impl Large {
@@ -267,6 +269,12 @@ impl Large {
         let store = serve_by(move |request, stream| {
             note(&noted, "store", request);
             assert_eq!(request.header("authorization"), None, "a token went to another server");
+            if fault == Fault::Stranger {
+                let host = request.header("host").unwrap_or_default();
+                let challenge = format!("Bearer realm=\"http://{host}/token\"");
+                reply(stream, "401 Unauthorized", &[("www-authenticate", &challenge)], b"{}");
+                return;
+            }
             let mut content = content.clone();
             if fault == Fault::Layer {
                 content[5000] ^= 1;
@@ -363,6 +371,28 @@ async fn tokens_are_fetched_for_anybody_and_for_a_user_and_go_nowhere_else() {
         assert_eq!(large.asked("token"), [asked], "one token is enough");
         let with_password = large.asked("registry").into_iter().any(|line| line.contains("Basic"));
         assert!(!with_password, "the password goes to the token server only");
+    }
+}
+
+#[tokio::test]
+async fn whoever_a_registry_sends_on_to_gets_no_password() {
+    let registry = Registry::start("");
+    let large = Large::start(Fault::Stranger);
+    let refusal = import(&registry, large.source(), login("me", "secret")).await.unwrap_err();
+    assert_eq!(refusal.code(), Code::PermissionDenied, "{refusal:?}");
+    assert!(refusal.message().contains("401"), "{}", refusal.message());
+    assert_eq!(large.asked("store"), ["store /blob"]);
+}
+
+#[tokio::test]
+async fn a_login_is_for_registries_only() {
+    let registry = Registry::start("");
+    let plain = ImportOptions { registry_plain_http: true, ..options("x:1") };
+    for options in [login("me", "secret"), plain] {
+        let source = Source::Url("http://127.0.0.1:9/disk.img".into());
+        let refusal = import(&registry, source, options).await.unwrap_err();
+        assert_eq!(refusal.code(), Code::InvalidArgument, "{refusal:?}");
+        assert!(refusal.message().contains("oras://"), "{}", refusal.message());
     }
 }
 

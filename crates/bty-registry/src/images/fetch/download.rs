@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256, Sha512};
 use super::{
     Fetcher, failed,
     validator::{ContentRange, Validator},
-    without_user,
+    without_secrets,
 };
 use crate::images::{Feeder, ImportProblem, oci::Blob};
 
@@ -133,13 +133,13 @@ impl Download {
         let response = place.ask(None).await?;
         let status = response.status();
         if status != StatusCode::OK {
-            return Err(ImportProblem::Answer { url: without_user(place.url()), status });
+            return Err(ImportProblem::Answer { url: without_secrets(place.url()), status });
         }
         let (stated, sent) = (place.size_bytes(), response.content_length());
         if let (Some(stated), Some(sent)) = (stated, sent)
             && stated != sent
         {
-            return Err(ImportProblem::Size { url: without_user(place.url()), stated, sent });
+            return Err(ImportProblem::Size { url: without_secrets(place.url()), stated, sent });
         }
         Ok(Self {
             validator: Validator::of(response.headers()),
@@ -274,6 +274,7 @@ impl Download {
             }
             StatusCode::OK => {
                 self.check_total(response.content_length())?;
+                self.total_bytes = self.total_bytes.or(response.content_length());
                 let hasher = blake3::Hasher::new();
                 let again = Again { left_bytes: self.passed_bytes, hasher };
                 self.again = Some(again).filter(|again| again.left_bytes > 0);
@@ -283,6 +284,7 @@ impl Download {
                 let range = range.filter(|range| range.first == self.passed_bytes);
                 let range = range.ok_or_else(|| ImportProblem::Range { url: self.shown() })?;
                 self.check_total(range.total)?;
+                self.total_bytes = self.total_bytes.or(range.total);
                 self.again = None;
             }
             // The file has become so short that it has nothing there.
@@ -320,7 +322,7 @@ impl Download {
     }
 
     fn shown(&self) -> String {
-        without_user(self.place.url())
+        without_secrets(self.place.url())
     }
 }
 

@@ -17,6 +17,8 @@ use crate::problem::Problem;
 pub(super) use download::{Download, Place};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// What something small may take as a whole: a server that sends a byte now and then keeps nobody for ever.
+pub(super) const SMALL_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// Fetches; the client is made when it is first needed, since its certificates cost memory.
 #[derive(Debug)]
@@ -35,19 +37,33 @@ pub(crate) fn url(field: &'static str, text: &str) -> Result<Url, Problem> {
     Ok(url)
 }
 
-/// A URL as it is recorded: without user and password.
-pub(super) fn without_user(url: &Url) -> String {
+/// What the names of a query's parameters have in them whose values let in whoever knows them, as in addresses that are signed.
+const SECRETS: [&str; 7] = ["token", "sig", "secret", "passw", "key", "cred", "auth"];
+
+/// A URL as it is recorded: without user, password, and what else lets anybody in.
+pub(super) fn without_secrets(url: &Url) -> String {
     let mut url = url.clone();
     // These fail only for URLs without a host.
     let _ = url.set_username("");
     let _ = url.set_password(None);
     url.set_fragment(None);
+    let is_secret = |name: &str| {
+        let name = name.to_ascii_lowercase();
+        SECRETS.iter().any(|word| name.contains(word))
+    };
+    if url.query_pairs().any(|(name, _)| is_secret(&name)) {
+        let pairs: Vec<_> = url.query_pairs().into_owned().collect();
+        let shown = pairs.iter().map(|(name, value)| {
+            (name.as_str(), if is_secret(name) { "..." } else { value.as_str() })
+        });
+        url.query_pairs_mut().clear().extend_pairs(shown);
+    }
     url.to_string()
 }
 
 /// A URL that couldn't be fetched. What reqwest says of it is left out: it would name the user.
 pub(super) fn failed(url: &Url) -> impl Fn(reqwest::Error) -> ImportProblem {
-    let url = without_user(url);
+    let url = without_secrets(url);
     move |source| ImportProblem::Fetch { url: url.clone(), source: source.without_url() }
 }
 
@@ -81,10 +97,11 @@ impl Fetcher {
     /// Asks for a URL; returns the answer, whose body has not been read.
     async fn get(&self, url: &Url) -> Result<Response, ImportProblem> {
         let client = self.client().map_err(failed(url))?;
-        let response = client.get(url.clone()).send().await.map_err(failed(url))?;
+        let request = client.get(url.clone()).timeout(SMALL_TIMEOUT);
+        let response = request.send().await.map_err(failed(url))?;
         match response.status() {
             status if status.is_success() => Ok(response),
-            status => Err(ImportProblem::Answer { url: without_user(url), status }),
+            status => Err(ImportProblem::Answer { url: without_secrets(url), status }),
         }
     }
 
@@ -105,7 +122,7 @@ pub(super) async fn read_all(
     while let Some(piece) = body.next().await {
         let piece = piece.map_err(failed(url))?;
         if all.len() + piece.len() > most {
-            return Err(ImportProblem::TooMuch { url: without_user(url), most });
+            return Err(ImportProblem::TooMuch { url: without_secrets(url), most });
         }
         all.extend(piece);
     }
@@ -117,9 +134,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn user_and_password_are_not_recorded() {
+    fn what_lets_anybody_in_is_not_recorded() {
         let url = url("source.url", "https://me:secret@example.org/a.img.xz?v=1#frag").unwrap();
-        assert_eq!(without_user(&url), "https://example.org/a.img.xz?v=1");
+        assert_eq!(without_secrets(&url), "https://example.org/a.img.xz?v=1");
+        for (query, want) in [
+            ("X-Amz-Date=1&X-Amz-Signature=abc", "X-Amz-Date=1&X-Amz-Signature=..."),
+            ("file=a%20b&private_token=abc&sig=d%2F", "file=a+b&private_token=...&sig=..."),
+            ("file=a%20b", "file=a%20b"),
+        ] {
+            let url = Url::parse(&format!("https://example.org/a?{query}")).unwrap();
+            assert_eq!(without_secrets(&url), format!("https://example.org/a?{want}"));
+        }
     }
 
     #[test]

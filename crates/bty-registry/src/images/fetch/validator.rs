@@ -70,6 +70,8 @@ impl ContentRange {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
@@ -115,6 +117,15 @@ mod tests {
         assert_eq!(of("bytes 5-9/*"), Some(ContentRange { first: 5, total: None }));
         for value in ["bytes 5-10/10", "bytes 9-5/10", "bytes */10", "bytes 5-9", "5-9/10", "x"] {
             assert_eq!(of(value), None, "{value}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_content_range_makes_sense_or_is_none(value in "(bytes )?[0-9*/ -]{0,50}") {
+            if let Some(found) = ContentRange::of(&headers(&[("content-range", &value)])) {
+                prop_assert!(found.total.is_none_or(|total| found.first < total));
+            }
         }
     }
 }

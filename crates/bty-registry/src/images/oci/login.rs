@@ -9,14 +9,17 @@ use reqwest::{
 };
 use serde::Deserialize;
 
-use super::{OciProblem, challenge::Challenge};
+use super::{OciProblem, challenge::Challenge, manifest::shown};
 use crate::images::{
     ImportProblem,
-    fetch::{failed, read_all},
+    fetch::{SMALL_TIMEOUT, failed, read_all},
 };
 
 /// What a server of tokens may say.
 const MAX_ANSWER_BYTES: usize = 256 << 10;
+
+/// What the URL of one may have.
+const MAX_REALM_BYTES: usize = 2048;
 
 /// A user of a registry, and the password or access token. Never shown.
 #[derive(Clone, PartialEq, Eq)]
@@ -63,7 +66,8 @@ pub(super) async fn answer(
         return Ok(login.basic().ok_or(OciProblem::LoginUnfit)?);
     };
     let url = token_url(&realm, service.as_deref(), scope.as_deref(), registry)?;
-    let mut request = client.get(url.clone());
+    let realm = shown(&realm);
+    let mut request = client.get(url.clone()).timeout(SMALL_TIMEOUT);
     if let Some(login) = login {
         request =
             request.header(header::AUTHORIZATION, login.basic().ok_or(OciProblem::LoginUnfit)?);
@@ -90,14 +94,15 @@ fn token_url(
     scope: Option<&str>,
     registry: &Url,
 ) -> Result<Url, OciProblem> {
-    let wrong = || OciProblem::Realm { realm: realm.to_owned() };
+    let wrong = || OciProblem::Realm { realm: shown(realm) };
     let mut url = Url::parse(realm).map_err(|_| wrong())?;
     let is_fit = match url.scheme() {
         "https" => true,
         "http" => registry.scheme() == "http",
         _ => false,
     };
-    if !is_fit || !url.has_host() {
+    let has_user = !url.username().is_empty() || url.password().is_some();
+    if !is_fit || !url.has_host() || has_user || realm.len() > MAX_REALM_BYTES {
         return Err(wrong());
     }
     let parameters = [("service", service), ("scope", scope)];
@@ -120,6 +125,8 @@ pub(super) fn headers(authorization: Option<&HeaderValue>) -> HeaderMap {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -142,8 +149,24 @@ mod tests {
         assert_eq!(url("https://auth.lab/token", &secure), Ok(want));
         assert!(url("http://auth.lab/token?x=1", &plain).is_ok_and(|url| url.contains("?x=1&s")));
         assert_eq!(url("http://auth.lab/token", &secure), Err(()));
-        for realm in ["", "token", "file:///etc/passwd", "data:,x"] {
+        let long = format!("https://auth.lab/{}", "x".repeat(4096));
+        for realm in ["", "token", "file:///etc/passwd", "data:,x", "https://a:b@auth.lab/", &long]
+        {
             assert_eq!(url(realm, &plain), Err(()), "{realm}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_token_of_an_encrypted_registry_is_never_asked_for_openly(
+            realm in "(https?://)?[ -~]{0,40}",
+            scope in proptest::option::of("\\PC{0,20}"),
+        ) {
+            let registry = "https://r.lab/v2/".parse().unwrap();
+            if let Ok(url) = token_url(&realm, None, scope.as_deref(), &registry) {
+                prop_assert_eq!(url.scheme(), "https");
+                prop_assert!(url.username().is_empty());
+            }
         }
     }
 }

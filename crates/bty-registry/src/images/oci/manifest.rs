@@ -8,6 +8,8 @@ use super::OciProblem;
 /// Names of files, of media types or of platforms that are shown of one manifest.
 const MOST_SHOWN: usize = 8;
 const MOST_SHOWN_CHARS: usize = 120;
+/// What a file's name may have, here as on a disk.
+const MOST_NAME_BYTES: usize = 255;
 /// The file's name, as `oras push` and others give it.
 const TITLE: &str = "org.opencontainers.image.title";
 /// `oras push` says by this that it has packed a folder.
@@ -72,7 +74,7 @@ enum Sort {
 /// The one disk image of a manifest.
 pub(super) fn disk_layer(manifest: &[u8], repository: &str) -> Result<Layer, OciProblem> {
     let document: Document = serde_json::from_slice(manifest)
-        .map_err(|problem| OciProblem::Manifest { why: problem.to_string() })?;
+        .map_err(|problem| OciProblem::Manifest { why: shown(&problem.to_string()) })?;
     let layers = match (document.layers, document.manifests) {
         (Some(layers), None) => layers,
         (None, Some(manifests)) => {
@@ -114,7 +116,8 @@ pub(super) fn disk_layer(manifest: &[u8], repository: &str) -> Result<Layer, Oci
 impl Descriptor {
     fn title(&self) -> Option<&str> {
         let title = self.annotations.get(TITLE)?;
-        title.rsplit('/').next().filter(|name| !name.is_empty())
+        let name = title.rsplit('/').next()?;
+        (!name.is_empty() && name.len() <= MOST_NAME_BYTES).then_some(name)
     }
 
     fn sort(&self) -> Sort {
@@ -174,12 +177,15 @@ fn listed(all: impl ExactSizeIterator<Item = String>) -> String {
     if text.is_empty() { "nothing".to_owned() } else { text }
 }
 
-fn shown(text: &str) -> String {
+/// What a server says, short enough to be told and recorded.
+pub(super) fn shown(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(MOST_SHOWN_CHARS).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
@@ -270,6 +276,34 @@ mod tests {
         ] {
             let refused = disk_layer(text.as_bytes(), "r.lab/a").unwrap_err();
             assert!(matches!(refused, OciProblem::Manifest { .. }), "{text}: {refused}");
+        }
+    }
+
+    #[test]
+    fn what_a_manifest_says_is_told_in_short() {
+        let long = "x".repeat(1 << 20);
+        let wrong = serde_json::json!({ "layers": [{ "digest": "", "size": long }] }).to_string();
+        let refused = disk_layer(wrong.as_bytes(), "r.lab/a").unwrap_err().to_string();
+        assert!(refused.len() < 300, "{} characters", refused.len());
+        let name = format!("{long}.img");
+        let layer = manifest(&[("application/vnd.lab.disk", Some(&name))]).unwrap();
+        assert_eq!(layer.title, None, "no file has such a name");
+    }
+
+    proptest! {
+        #[test]
+        fn any_manifest_is_read_or_refused(
+            text in "\\PC{0,80}",
+            keys in proptest::collection::vec("layers|manifests|mediaType|digest|size|annotations", 0..4),
+            layers in proptest::collection::vec(("[ -~]{0,20}", "[ -~]{0,20}(\\.img)?(\\.xz)?"), 0..4),
+        ) {
+            let _ = disk_layer(text.as_bytes(), "r.lab/a");
+            let object: serde_json::Map<_, _> =
+                keys.into_iter().map(|key| (key, serde_json::json!([text]))).collect();
+            let _ = disk_layer(serde_json::Value::from(object).to_string().as_bytes(), "r.lab/a");
+            let layers: Vec<_> =
+                layers.iter().map(|(kind, title)| (kind.as_str(), Some(title.as_str()))).collect();
+            let _ = manifest(&layers);
         }
     }
 }

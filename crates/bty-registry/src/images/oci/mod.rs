@@ -18,7 +18,7 @@ use sha2::{Digest as _, Sha256, Sha512};
 
 use super::{
     Fetcher, ImportProblem,
-    fetch::{failed, read_all, without_user},
+    fetch::{SMALL_TIMEOUT, failed, read_all, without_secrets},
 };
 use challenge::Challenge;
 pub(crate) use login::Login;
@@ -120,10 +120,12 @@ async fn resolve(
     let at = url("manifests", &reference.manifest())?;
     let client = fetcher.client().map_err(failed(&at))?;
     let mut door = Door { client, login, authorization: None };
-    let response = door.ask(&at, |request| request.header(header::ACCEPT, MANIFESTS)).await?;
+    let small =
+        |request: RequestBuilder| request.header(header::ACCEPT, MANIFESTS).timeout(SMALL_TIMEOUT);
+    let response = door.ask(&at, small).await?;
     let status = response.status();
     if status != StatusCode::OK {
-        return Err(ImportProblem::Answer { url: without_user(&at), status });
+        return Err(ImportProblem::Answer { url: without_secrets(&at), status });
     }
     let announced = response.headers().get(CONTENT_DIGEST).and_then(|value| value.to_str().ok());
     let announced: Option<Checksum> = announced.and_then(|value| value.parse().ok());
@@ -189,7 +191,10 @@ impl Door {
         if response.status() != StatusCode::UNAUTHORIZED {
             return Ok(response);
         }
-        let Some(challenge) = Challenge::of(response.headers()) else { return Ok(response) };
+        // Where the registry sends on to, nobody may ask for its password.
+        let is_registry = response.url().origin() == url.origin();
+        let challenge = Challenge::of(response.headers()).filter(|_| is_registry);
+        let Some(challenge) = challenge else { return Ok(response) };
         let answer = login::answer(challenge, self.login.as_ref(), url, &self.client).await?;
         self.authorization = Some(answer);
         let response = self.send(url, &with).await?;

@@ -19,6 +19,7 @@ use tokio::{
     fs::File,
     io::{AsyncRead, AsyncReadExt},
     sync::mpsc,
+    task::JoinHandle,
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
@@ -190,7 +191,19 @@ async fn upload(
 
     let (parts, sending) = mpsc::channel(PARTS_WAITING);
     let reading = tokio::spawn(read_parts(input, header, parts));
-    let mut events = client.upload_image(ReceiverStream::new(sending)).await?.into_inner();
+    tokio::select! {
+        image = taken_in(&mut client, sending, output) => image,
+        problem = broken(reading) => Err(Failure::io(&format!("reading {source}"), &problem)),
+    }
+}
+
+/// What becomes of the parts at the server.
+async fn taken_in(
+    client: &mut Client,
+    parts: mpsc::Receiver<UploadImageRequest>,
+    output: Output,
+) -> Result<Image, Failure> {
+    let mut events = client.upload_image(ReceiverStream::new(parts)).await?.into_inner();
     let mut progress = Progress::new(output);
     while let Some(event) = events.message().await.map_err(ended)? {
         match event.event {
@@ -202,9 +215,15 @@ async fn upload(
             None => {}
         }
     }
+    Err(broken_off())
+}
+
+/// Why the source could not be read; never where it could.
+async fn broken(reading: JoinHandle<std::io::Result<()>>) -> std::io::Error {
     match reading.await {
-        Ok(Err(problem)) => Err(Failure::io(&format!("reading {source}"), &problem)),
-        _ => Err(broken_off()),
+        Ok(Err(problem)) => problem,
+        Err(ended) => std::io::Error::other(ended),
+        Ok(Ok(())) => std::future::pending().await,
     }
 }
 
@@ -218,8 +237,14 @@ async fn read_parts(
     while parts.send(UploadImageRequest { part: Some(part) }).await.is_ok() {
         let mut data = Vec::with_capacity(PART_BYTES);
         let limit = u64::try_from(PART_BYTES).unwrap_or(u64::MAX);
-        if (&mut input).take(limit).read_to_end(&mut data).await? == 0 {
-            return Ok(());
+        match (&mut input).take(limit).read_to_end(&mut data).await {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            Err(problem) => {
+                // Their end would tell the server that this was the whole source. Not ended, they break off with this program.
+                std::mem::forget(parts);
+                return Err(problem);
+            }
         }
         part = Part::Data(data);
     }
@@ -263,6 +288,33 @@ mod tests {
         assert_eq!(name("r.lab:5000/debian:13@sha256:00"), named("debian:13"));
         assert_eq!(name("r.lab/debian@sha256:00"), named("debian:latest"));
         assert_eq!(name("r.lab"), None);
+    }
+
+    /// Some bytes, and then an error.
+    struct BadDisk(bool);
+
+    impl AsyncRead for BadDisk {
+        fn poll_read(
+            mut self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+            buffer: &mut tokio::io::ReadBuf<'_>,
+        ) -> std::task::Poll<std::io::Result<()>> {
+            if std::mem::replace(&mut self.0, true) {
+                return std::task::Poll::Ready(Err(std::io::Error::other("a bad sector")));
+            }
+            buffer.put_slice(b"some");
+            std::task::Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_source_that_can_not_be_read_to_its_end_is_not_ended() {
+        let (parts, mut sent) = mpsc::channel(PARTS_WAITING);
+        let header = UploadHeader::default();
+        let problem = read_parts(Box::new(BadDisk(false)), header, parts).await.unwrap_err();
+        assert_eq!(problem.to_string(), "a bad sector");
+        assert!(matches!(sent.try_recv().unwrap().part, Some(Part::Header(_))));
+        assert_eq!(sent.try_recv(), Err(mpsc::error::TryRecvError::Empty), "it was ended");
     }
 
     #[test]
