@@ -16,6 +16,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use import::Import;
 
+/// Over the options that every command has.
+const EVERYWHERE: &str = "Of every command";
+
 /// Controls a bty appliance.
 #[derive(Debug, Parser)]
 #[command(
@@ -27,7 +30,7 @@ pub(crate) use import::Import;
 )]
 pub(crate) struct Arguments {
     /// How to show results.
-    #[arg(long, global = true, value_enum, default_value = "table")]
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_enum, default_value = "table")]
     pub(crate) output: Format,
 
     #[command(flatten)]
@@ -53,7 +56,7 @@ pub(crate) struct Connect {
     /// Where the daemons' sockets are.
     #[arg(
         long,
-        global = true,
+        global = true, help_heading = EVERYWHERE,
         value_name = "DIR",
         env = "BTY_RUN_DIR",
         default_value = "/run/bty"
@@ -62,12 +65,12 @@ pub(crate) struct Connect {
 
     /// Reach the registry by TCP instead, such as http://127.0.0.1:7600.
     /// Needs a token.
-    #[arg(long, global = true, value_name = "URL", env = "BTY_SERVER")]
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "URL", env = "BTY_SERVER")]
     pub(crate) server: Option<String>,
 
     /// The token for --server; better given in BTY_TOKEN than on the command
     /// line, which other users can see.
-    #[arg(long, global = true, value_name = "TOKEN", env = "BTY_TOKEN", hide_env_values = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "TOKEN", env = "BTY_TOKEN", hide_env_values = true)]
     pub(crate) token: Option<String>,
 }
 
