@@ -127,7 +127,7 @@ impl Agents {
     async fn record(&self, boot: &Boot, report: ReportProgressRequest) -> Result<(), Status> {
         let ReportProgressRequest { run_id, step, done_bytes, total_bytes, disk, progress } =
             report;
-        let (boot, disk) = (boot.clone(), disk.map(harmless_disk));
+        let (boot, disk) = (boot.clone(), disk.as_ref().map(harmless_disk));
         let progress = Progress { run_id, step, done_bytes, total_bytes, disk, whole: progress };
         self.shared
             .store
@@ -271,7 +271,7 @@ fn harmless_result(result: wire::FixUpResult) -> wire::FixUpResult {
 
 /// A disk as it is recorded with its run and goes into the receipt: bounded, on one line each, and without its health, which is the
 /// hardware's report to give.
-fn harmless_disk(disk: Disk) -> Disk {
+fn harmless_disk(disk: &Disk) -> Disk {
     Disk {
         path: printable(&disk.path),
         serial: printable(&disk.serial),
@@ -280,7 +280,7 @@ fn harmless_disk(disk: Disk) -> Disk {
         transport: printable(&disk.transport),
         in_use: disk.in_use.iter().take(MOST_USERS).map(|user| printable(user)).collect(),
         health: None,
-        ..disk
+        ..*disk
     }
 }
 
@@ -332,7 +332,7 @@ mod tests {
             health: Some(Health { findings: vec![long()], ..Health::default() }),
             ..Disk::default()
         };
-        let disk = harmless_disk(disk);
+        let disk = harmless_disk(&disk);
         assert!(disk.encoded_len() < 128 * 1024, "{}", disk.encoded_len());
         assert!(!format!("{disk:?}").contains("\\u{1b}"));
         assert_eq!((disk.size_bytes, disk.in_use.len()), (7, MOST_USERS));
