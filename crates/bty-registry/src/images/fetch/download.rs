@@ -274,7 +274,7 @@ impl Download {
             }
             StatusCode::OK => {
                 self.check_total(response.content_length())?;
-                self.total_bytes = self.total_bytes.or(response.content_length());
+                self.total_bytes = self.total_bytes.or_else(|| response.content_length());
                 let hasher = blake3::Hasher::new();
                 let again = Again { left_bytes: self.passed_bytes, hasher };
                 self.again = Some(again).filter(|again| again.left_bytes > 0);
