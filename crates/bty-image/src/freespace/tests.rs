@@ -31,6 +31,22 @@ fn swap_space_keeps_its_header_and_is_left_out_only_where_asked() {
     assert_eq!((kept.findings().len(), kept.free().count()), (0, 0));
 }
 
+#[test]
+fn what_lies_under_something_else_is_taken_whole() {
+    for (at, mark) in
+        [(4096, &[0xfc, 0x4e, 0x2b, 0xa9][..]), (512, b"LABELONE"), (0, b"LUKS\xba\xbe")]
+    {
+        let mut disk = vec![7; 1 << 20];
+        disk[1024..1028].copy_from_slice(&1_u32.to_le_bytes());
+        disk[1028..1032].copy_from_slice(&255_u32.to_le_bytes());
+        disk[4086..4096].copy_from_slice(b"SWAPSPACE2");
+        disk[at..at + mark.len()].copy_from_slice(mark);
+        let (findings, free) = look_at(&disk);
+        assert!(findings[0].free_bytes.as_ref().unwrap_err().contains("something else"), "{at}");
+        assert_eq!(free, []);
+    }
+}
+
 proptest! {
     #[test]
     fn bytes_behind_any_magic_are_no_panic(
