@@ -41,6 +41,6 @@ pub(super) fn check(part: &Part<'_>, kind: &str) -> Result<(), Doubt> {
 pub(super) fn is_member(disk: &dyn ReadAt) -> bool {
     let part: Part<'_> = Area::new(disk, 0, u64::MAX);
     let head = part.bytes(0, HEAD_BYTES).unwrap_or_default();
-    let marks = MARKS.iter().filter(|(what, ..)| matches!(*what, "raid" | "bcache"));
-    marks.into_iter().any(|(_, at, mark)| has(&head, *at, mark))
+    let mut marks = MARKS.iter().filter(|(what, ..)| matches!(*what, "raid" | "bcache"));
+    marks.any(|(_, at, mark)| has(&head, *at, mark))
 }
