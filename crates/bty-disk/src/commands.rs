@@ -133,6 +133,16 @@ pub enum CommandError {
     },
 }
 
+impl CommandError {
+    /// What is wrong, and what the kernel says of it: for a list, where each takes a line.
+    pub(crate) fn with_source(&self) -> String {
+        match self {
+            Self::Io { source, .. } => format!("{self}: {source}"),
+            _ => self.to_string(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -69,9 +69,10 @@ pub(super) fn erase(
     is_enhanced: bool,
     time: EraseTime,
 ) -> Result<(), Failed> {
-    with_password(device, SET_PASSWORD, 0, SHORT)?;
     let mode = if is_enhanced { ENHANCED } else { 0 };
-    let erased = send(device, command(ERASE_PREPARE, SHORT), ScsiData::None)
+    // One that was not answered may have set the password.
+    let erased = with_password(device, SET_PASSWORD, 0, SHORT)
+        .and_then(|()| send(device, command(ERASE_PREPARE, SHORT), ScsiData::None))
         .and_then(|_| with_password(device, ERASE_UNIT, mode, limit(time)));
     // Whatever was answered: the disk itself knows whether it still has a password.
     let security = offer(device).map(|offer| offer.security);

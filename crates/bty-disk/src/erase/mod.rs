@@ -99,7 +99,7 @@ pub fn look(device: &dyn Device, disk: &Disk, how: How) -> Result<Offer, EraseEr
         }
         Protocol::Ata | Protocol::AtaOverUsb => ata::offer(device)
             .and_then(|offer| ata::reopen(device, offer))
-            .map_err(|problem| problem.to_string()),
+            .map_err(|problem| problem.with_source()),
         Protocol::Nvme | Protocol::None => Err(other()),
     };
     let discards = device.takes_discards();
@@ -125,7 +125,7 @@ fn nvme_offer(device: &dyn Device) -> Result<Result<NvmeOffer, String>, EraseErr
     };
     let mut offer = match ask() {
         Ok(offer) => offer,
-        Err(problem) => return Ok(Err(problem.to_string())),
+        Err(problem) => return Ok(Err(problem.with_source())),
     };
     if offer.controller.sanitize_forgets_key || offer.controller.sanitize_erases_blocks {
         let Ok(status) = crate::nvme::sanitize_status(device) else { return Ok(Ok(offer)) };

@@ -11,7 +11,7 @@ use crate::commands::CommandError;
 #[derive(Debug, thiserror::Error)]
 pub enum Failed {
     /// A command failed.
-    #[error("{}", with_source(.0))]
+    #[error("{}", .0.with_source())]
     Command(#[from] CommandError),
     /// The disk refuses to be written or read.
     #[error("{doing} failed at byte {offset}: {source}")]
@@ -44,7 +44,7 @@ pub enum Failed {
     /// The erase failed, and the password could not be taken off.
     #[error(
         "the disk may be locked now, with the user password \"{password}\" ({}); run this again, or: hdparm --user-master u --security-unlock {password} DISK, then --security-disable",
-        .problem.as_ref().map_or_else(|| "the erase was not confirmed".to_owned(), |problem| with_source(problem))
+        .problem.as_ref().map_or_else(|| "the erase was not confirmed".to_owned(), |problem| problem.with_source())
     )]
     Locked {
         /// What opens it.
@@ -58,13 +58,6 @@ pub enum Failed {
     /// Somebody called it off, and the disk goes on.
     #[error("it was called off, and the disk goes on")]
     GoesOn,
-}
-
-fn with_source(problem: &CommandError) -> String {
-    match problem {
-        CommandError::Io { source, .. } => format!("{problem}: {source}"),
-        _ => problem.to_string(),
-    }
 }
 
 /// A disk that was not erased.

@@ -33,6 +33,8 @@ struct State {
     is_unwritable: bool,
     /// What an erase leaves.
     leaves: u8,
+    /// A namespace that another controller has.
+    other_namespace: u8,
 }
 
 struct Simulated {
@@ -197,6 +199,7 @@ impl Commands for Simulated {
             // The controller: format, and what sanitizes it has; a list of one namespace.
             (0x06, 1) => (data[256], data[328]) = (2, self.sanicap),
             (0x06, 2) => data[0] = 1,
+            (0x06, 0x10) => (data[0], data[4]) = (1, state.other_namespace),
             (0x06, _) => {}
             (0x02, 0x81) => {
                 data[2] = match state.sanitizing {
@@ -244,6 +247,15 @@ fn ata() -> Simulated {
 
 fn nvme(sanicap: u8) -> Simulated {
     Simulated { sanicap, ..Simulated::new() }
+}
+
+#[test]
+fn what_another_controller_has_is_not_sanitized() {
+    let disk = nvme(3);
+    disk.state().other_namespace = 2;
+    assert_eq!(disk.erase(How::Auto).unwrap().way, Way::FormatData);
+    let problem = disk.erase(How::NvmeSanitize).unwrap_err().to_string();
+    assert!(problem.contains("1 more of the controller's namespaces"), "{problem}");
 }
 
 #[test]

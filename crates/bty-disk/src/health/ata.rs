@@ -96,7 +96,8 @@ fn parse(
         ..Health::default()
     };
     let exceeded = thresholds.filter(|block| is_whole(block)).map(|block| past(&attributes, block));
-    match (status.map(|registers| registers.lba), exceeded.as_deref()) {
+    // The lowest byte has no meaning.
+    match (status.map(|registers| registers.lba & 0x00ff_ff00), exceeded.as_deref()) {
         (Some(EXCEEDED), _) => health.find(State::Failing, "SMART says that it is about to fail"),
         (Some(KEY), _) => health.state = State::Good,
         (_, Some([])) if !attributes.is_empty() => health.state = State::Good,

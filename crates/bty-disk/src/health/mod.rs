@@ -14,7 +14,7 @@ use std::{
 
 use crate::{
     Disk,
-    commands::{CommandError, Commands, Protocol},
+    commands::{Commands, Protocol},
     device::BlockDevice,
 };
 
@@ -101,14 +101,7 @@ pub fn read(device: &dyn Commands, protocol: Protocol) -> Health {
         Protocol::Ata | Protocol::AtaOverUsb => ata::read(device),
         Protocol::None => return Health::unknown("this kind of disk says nothing of its health"),
     };
-    read.unwrap_or_else(|problem| Health::unknown(chain(&problem)))
-}
-
-fn chain(problem: &CommandError) -> String {
-    match problem {
-        CommandError::Io { source, .. } => format!("{problem}: {source}"),
-        _ => problem.to_string(),
-    }
+    read.unwrap_or_else(|problem| Health::unknown(problem.with_source()))
 }
 
 /// Opens this disk, to read only, and asks it. It may take as long as the disk likes.

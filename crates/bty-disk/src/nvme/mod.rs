@@ -70,11 +70,17 @@ pub fn namespace(device: &dyn Commands) -> Result<(u32, Namespace), CommandError
     Ok((number, Namespace::parse(&identify(device, number, 0)?)))
 }
 
-/// How many namespaces are there beside this one, as far as the controller tells (Active Namespace ID list).
+/// How many namespaces are there beside this one, as far as the controller tells: those that it gives access to (Active Namespace ID list), and
+/// where it tells of them, those of the whole subsystem that other controllers have, or none (Allocated Namespace ID list).
 pub fn other_namespaces(device: &dyn Commands, own: u32) -> Result<usize, CommandError> {
-    let list = identify(device, 0, 2)?;
-    let ids = list.as_chunks::<4>().0.iter().map(|id| u32::from_le_bytes(*id));
-    Ok(ids.take_while(|&id| id != 0).filter(|&id| id != own).count())
+    const ACTIVE: u32 = 0x02;
+    const ALLOCATED: u32 = 0x10;
+    let others = |list: [u8; IDENTIFY_BYTES]| {
+        let ids = list.as_chunks::<4>().0.iter().map(|id| u32::from_le_bytes(*id));
+        ids.take_while(|&id| id != 0).filter(|&id| id != own).count()
+    };
+    let active = others(identify(device, 0, ACTIVE)?);
+    Ok(identify(device, 0, ALLOCATED).map_or(active, |list| others(list).max(active)))
 }
 
 /// A log page (Get Log Page, section 5.16).

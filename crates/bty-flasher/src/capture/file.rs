@@ -3,11 +3,11 @@
 use std::{
     fs::{self, File},
     io,
-    os::fd::AsRawFd as _,
+    os::{fd::AsRawFd as _, unix::fs::MetadataExt as _},
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags};
 
 /// A file without a name, or, where the file system has no such files, with one that the next capture takes too.
 #[derive(Debug)]
@@ -38,7 +38,24 @@ impl Unnamed {
         let mut called = out.as_os_str().to_owned();
         called.push(".partial");
         let called = PathBuf::from(called);
-        let file = File::create(&called)?;
+        let mut options = File::options();
+        // Not emptied before it is ours: another capture may write it.
+        let file = options.read(true).write(true).create(true).truncate(false).open(&called)?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                return Err(io::Error::new(
+                    io::ErrorKind::ResourceBusy,
+                    format!("another capture writes {}", called.display()),
+                ));
+            }
+            locked => locked?,
+        }
+        let [ours, named] = [file.metadata()?, fs::metadata(&called)?];
+        if (ours.dev(), ours.ino()) != (named.dev(), named.ino()) {
+            // The other capture ended between those two steps.
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        file.set_len(0)?;
         Ok(Self { file, out: out.to_owned(), called: Some(called) })
     }
 
@@ -95,15 +112,38 @@ mod tests {
             assert_eq!(names(at.path()), [""; 0]);
             let mut whole = begin(&out).unwrap();
             whole.file.write_all(b"whole").unwrap();
-            let second = begin(&out).unwrap();
             whole.finish().unwrap();
             assert_eq!(fs::read(&out).unwrap(), b"whole");
-            let problem = second.finish().unwrap_err();
-            assert_eq!(problem.kind(), io::ErrorKind::AlreadyExists);
-            assert_eq!(names(at.path()), ["out"]);
             let problem = Unnamed::begin(&out).unwrap_err();
             assert_eq!(problem.kind(), io::ErrorKind::AlreadyExists);
+            let problem = begin_late(begin, &out).finish().unwrap_err();
+            assert_eq!(problem.kind(), io::ErrorKind::AlreadyExists);
+            assert_eq!(names(at.path()), ["out"]);
             fs::remove_file(&out).unwrap();
         }
+    }
+
+    /// A capture that began before the file was there.
+    fn begin_late(begin: fn(&Path) -> io::Result<Unnamed>, out: &Path) -> Unnamed {
+        let aside = out.with_extension("aside");
+        fs::rename(out, &aside).unwrap();
+        let late = begin(out).unwrap();
+        fs::rename(aside, out).unwrap();
+        late
+    }
+
+    #[test]
+    fn what_another_capture_writes_is_left_alone_and_what_one_left_is_taken() {
+        let at = tempfile::tempdir().unwrap();
+        let (out, called) = (at.path().join("out"), at.path().join("out.partial"));
+        fs::write(&called, b"what a capture that was killed has left").unwrap();
+        let mut first = Unnamed::called(&out).unwrap();
+        first.file.write_all(b"first").unwrap();
+        let problem = Unnamed::called(&out).unwrap_err();
+        assert_eq!(problem.kind(), io::ErrorKind::ResourceBusy);
+        assert!(problem.to_string().contains("another capture"), "{problem}");
+        first.finish().unwrap();
+        assert_eq!(fs::read(&out).unwrap(), b"first");
+        assert_eq!(names(at.path()), ["out"]);
     }
 }

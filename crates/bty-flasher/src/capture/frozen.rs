@@ -15,6 +15,7 @@ use std::{
 use bty_disk::{Disk, InUse};
 use bty_types::ErrorKind;
 use nix::sys::signal::SigSet;
+use rustix::fs::{AtFlags, CWD, StatxFlags};
 
 /// What the guard says when everything stands still.
 const FROZEN: &str = "frozen";
@@ -119,7 +120,7 @@ impl Drop for Frozen {
 /// One mount point of each file system of the disk that is mounted.
 fn mounts(disk: &Disk, writes_to: Option<&Path>) -> Result<Vec<String>, FreezeError> {
     let mut mounts = BTreeMap::new();
-    let mut devices = BTreeMap::new();
+    let (mut devices, mut places) = (BTreeMap::new(), BTreeMap::new());
     for user in &disk.in_use {
         let InUse::Mounted { device, at } = user else {
             return Err(FreezeError::OtherUse(user.to_string()));
@@ -128,6 +129,7 @@ fn mounts(disk: &Disk, writes_to: Option<&Path>) -> Result<Vec<String>, FreezeEr
         if let Ok(metadata) = fs::metadata(at) {
             devices.insert(metadata.dev(), at.clone());
         }
+        places.extend(mount_id(Path::new(at)).map(|id| (id, at.clone())));
     }
     let needed = [
         (Some(Path::new("/")), "capture it from a live system, or unmounted"),
@@ -140,11 +142,21 @@ fn mounts(disk: &Disk, writes_to: Option<&Path>) -> Result<Vec<String>, FreezeEr
     for (path, advice) in needed {
         let Some(path) = path else { continue };
         let device = fs::metadata(path).map(|metadata| metadata.dev());
-        if let Some(at) = device.ok().and_then(|device| devices.get(&device)) {
+        let at = device.ok().and_then(|device| devices.get(&device));
+        // A subvolume of btrfs has another device number than the one that it is in.
+        let at = at.or_else(|| mount_id(path).and_then(|id| places.get(&id)));
+        if let Some(at) = at {
             return Err(FreezeError::Own { path: path.to_owned(), at: at.clone(), advice });
         }
     }
     Ok(mounts.into_values().collect())
+}
+
+/// Which mount a path is in. Links are followed.
+fn mount_id(path: &Path) -> Option<u64> {
+    let found = rustix::fs::statx(CWD, path, AtFlags::empty(), StatxFlags::MNT_ID).ok()?;
+    let is_told = found.stx_mask & StatxFlags::MNT_ID.bits() != 0;
+    is_told.then_some(found.stx_mnt_id)
 }
 
 /// Freezes these, says so on standard output, and thaws them when standard input ends.

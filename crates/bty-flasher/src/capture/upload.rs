@@ -3,7 +3,8 @@
 use std::{
     collections::VecDeque,
     path::{Path, PathBuf},
-    time::Duration,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use bty_api::{
@@ -29,6 +30,8 @@ use super::chunks::ChunksError;
 /// Parts on their way.
 const PARTS: usize = 4;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection on which nothing comes is asked so often whether it is there, and has as long to answer.
+const KEEPALIVE: Duration = Duration::from_secs(20);
 
 /// Where the registry is.
 #[derive(Debug, Clone)]
@@ -74,6 +77,13 @@ pub(crate) enum UploadError {
     /// It ended without a result.
     #[error("the registry ended the capture without an image; see: btyctl event list")]
     BrokenOff,
+    /// The registry takes nothing, and file systems wait for it.
+    #[error(
+        "nothing went on for {} s while file systems stood still, so they were let go on; is the registry busy, or does it keep its images \
+         on the disk that is captured? Try again later, or capture into a file",
+        .0.as_secs()
+    )]
+    Stalled(Duration),
     /// What was read is no image of one moment.
     #[error("{1}")]
     Unsteady(ErrorKind, String),
@@ -88,7 +98,7 @@ impl UploadError {
                 _ => ErrorKind::Denied,
             },
             Self::Start(_) | Self::Disk(ChunksError::Compress(_)) => ErrorKind::Internal,
-            Self::Disk(_) | Self::BrokenOff => ErrorKind::Unavailable,
+            Self::Disk(_) | Self::BrokenOff | Self::Stalled(_) => ErrorKind::Unavailable,
             // What has a cause on this side is a connection that was not to be had, or was lost.
             Self::Registry(status) if std::error::Error::source(&**status).is_some() => {
                 ErrorKind::Unavailable
@@ -118,9 +128,12 @@ impl Door {
         })?;
         let token = std::fs::read_to_string(path)
             .map_err(|source| UploadError::Token { path: path.to_owned(), source })?;
-        let bearer = format!("Bearer {}", token.trim()).parse().map_err(|_| {
+        let bearer = format!("Bearer {}", token.trim()).parse::<MetadataValue<Ascii>>();
+        let mut bearer = bearer.map_err(|_| {
             UploadError::Door(format!("{} has characters that no token has", path.display()))
         })?;
+        // So that nothing that shows the request shows it.
+        bearer.set_sensitive(true);
         Ok(Self::Url(text.to_owned(), bearer))
     }
 
@@ -130,7 +143,13 @@ impl Door {
             Self::Url(url, _) => {
                 let endpoint = Endpoint::from_shared(url.clone())
                     .map_err(|problem| UploadError::Door(format!("--into {url}: {problem}")))?;
-                Ok(endpoint.connect_timeout(CONNECT_TIMEOUT).connect_lazy())
+                let endpoint = endpoint
+                    .connect_timeout(CONNECT_TIMEOUT)
+                    // Else a cable that is pulled is never noticed, and what is frozen stays so.
+                    .http2_keep_alive_interval(KEEPALIVE)
+                    .keep_alive_timeout(KEEPALIVE)
+                    .keep_alive_while_idle(true);
+                Ok(endpoint.connect_lazy())
             }
         }
     }
@@ -141,6 +160,30 @@ impl Door {
 pub(crate) struct Values {
     come: mpsc::UnboundedReceiver<Vec<u8>>,
     held: VecDeque<[u8; 32]>,
+    went_on: Arc<WentOn>,
+}
+
+/// When something went on last.
+#[derive(Debug)]
+struct WentOn(Mutex<Instant>);
+
+impl WentOn {
+    fn now() -> Self {
+        Self(Mutex::new(Instant::now()))
+    }
+
+    fn note(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// Waits until nothing has gone on for so long.
+    async fn no_more_for(&self, patience: Duration) {
+        loop {
+            let quiet = self.0.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
+            let Some(left) = patience.checked_sub(quiet) else { return };
+            tokio::time::sleep(left).await;
+        }
+    }
 }
 
 impl Values {
@@ -151,6 +194,7 @@ impl Values {
             let (values, _) = come.as_chunks::<32>();
             self.held.extend(values);
         }
+        self.went_on.note();
         self.held.pop_front()
     }
 }
@@ -171,21 +215,24 @@ impl<F> Produce for F where
 }
 
 /// Captures into a registry. `produce` is given what the registry wants, the base's values, and where to pass parts on; it gives the id.
+/// Where there is an end to the `patience`, it is given up when nothing goes on for so long.
 pub(crate) fn upload<P: Produce>(
     door: &Door,
     wanted: Wanted,
+    patience: Option<Duration>,
     produce: P,
 ) -> Result<CaptureResult, UploadError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(UploadError::Start)?;
-    runtime.block_on(run(door, wanted, produce))
+    runtime.block_on(run(door, wanted, patience, produce))
 }
 
 async fn run<P: Produce>(
     door: &Door,
     wanted: Wanted,
+    patience: Option<Duration>,
     produce: P,
 ) -> Result<CaptureResult, UploadError> {
     let mut client = ImageServiceClient::new(door.channel()?);
@@ -204,15 +251,32 @@ async fn run<P: Produce>(
         return Err(UploadError::BrokenOff);
     };
     let (values, come) = mpsc::unbounded_channel();
+    let went_on = Arc::new(WentOn::now());
+    let noted = Arc::clone(&went_on);
     let producing = tokio::task::spawn_blocking(move || {
-        let values = Values { come, held: VecDeque::new() };
-        let mut pass = |part| parts.blocking_send(CaptureImageRequest { part: Some(part) }).is_ok();
+        let values = Values { come, held: VecDeque::new(), went_on: Arc::clone(&noted) };
+        let mut pass = |part| {
+            let is_taken = parts.blocking_send(CaptureImageRequest { part: Some(part) }).is_ok();
+            noted.note();
+            is_taken
+        };
         let id = produce(start, values, &mut pass)?;
         pass(Part::EndId(id.to_string()));
         Ok::<_, UploadError>(())
     });
     let outcome = loop {
-        match events.message().await {
+        // What was passed on completely is waited for by nobody.
+        let patience = patience.filter(|_| !producing.is_finished());
+        let event = tokio::select! {
+            event = events.message() => event,
+            () = went_on.no_more_for(patience.unwrap_or_default()), if patience.is_some() => {
+                if producing.is_finished() {
+                    continue;
+                }
+                break Err(UploadError::Stalled(patience.unwrap_or_default()));
+            }
+        };
+        match event {
             Ok(Some(response)) => match response.event {
                 // The registry sends as many as are wanted soon.
                 Some(Event::BaseValues(more)) => drop(values.send(more)),

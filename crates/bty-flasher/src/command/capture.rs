@@ -8,6 +8,7 @@ use std::{
     path::Path,
     sync::{Arc, atomic::AtomicBool},
     thread,
+    time::Duration,
 };
 
 use bty_api::registry::v1::{CaptureResult, CaptureStart, capture_image_request::Part};
@@ -39,6 +40,8 @@ use crate::{
 
 /// From this size on an image has larger chunks, so that its index stays small.
 const LARGE_DISK_BYTES: u64 = 64 << 30;
+/// How long file systems stand still for a registry that takes nothing.
+const FROZEN_PATIENCE: Duration = Duration::from_mins(2);
 
 pub(super) fn run(arguments: &CaptureArguments) -> Result<(), Failure> {
     // What is wrong with it is said before anything is frozen.
@@ -79,6 +82,7 @@ fn into_registry(
         raw_bytes: total_bytes,
     };
     let show = Show::new(arguments.output);
+    let patience = frozen.is_some().then_some(FROZEN_PATIENCE);
     let mut pieces = Pieces::new(original, survey.free());
     let level = arguments.level;
     let produce =
@@ -111,7 +115,7 @@ fn into_registry(
             })?;
             Ok(id)
         };
-    let result = upload(door, wanted, produce);
+    let result = upload(door, wanted, patience, produce);
     tell_of_registry(
         arguments,
         &called,
@@ -279,7 +283,13 @@ fn writing(out: &Path, problem: &io::Error) -> Failure {
         let message = format!("{} exists already; remove it, or name another file", out.display());
         return Failure::new(ErrorKind::Conflict, message);
     }
-    Failure::new(ErrorKind::Exhausted, format!("writing {}: {problem}", out.display()))
+    let kind = match problem.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => ErrorKind::Denied,
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => ErrorKind::NotFound,
+        io::ErrorKind::ResourceBusy => ErrorKind::Conflict,
+        _ => ErrorKind::Exhausted,
+    };
+    Failure::new(kind, format!("writing {}: {problem}", out.display()))
 }
 
 fn tell(output: Format, disk: &str, out: &Path, findings: &[Finding], summary: &Summary) {

@@ -15,7 +15,9 @@ use bty_disk::{
     Disk,
     device::Target,
     discover::System,
-    erase::{self, Erased, Failed, How, Offer, Plan, Planned, Said, Way, choose, erase, look},
+    erase::{
+        self, Erased, Failed, How, Offer, Plan, Planned, Reading, Said, Way, choose, erase, look,
+    },
     gate::Needs,
 };
 use bty_types::ErrorKind;
@@ -180,6 +182,7 @@ fn report(
             "reads_as_zeros": reading.is_zeros(),
             "places_read": reading.places,
             "places_zero": reading.zeros,
+            "places_unreadable": reading.unreadable,
             "failed": erased.attempts.iter().map(tried).collect::<Vec<_>>(),
             "passed_over": passed,
             "rotational": offer.rotational,
@@ -193,7 +196,11 @@ fn report(
     let what = if reading.is_zeros() {
         "it reads as zeros".to_owned()
     } else {
-        format!("{} of them read as zeros, the others as something else than before", reading.zeros)
+        let Reading { places, zeros, unreadable, .. } = reading;
+        let other = places.saturating_sub(zeros + unreadable);
+        format!(
+            "{zeros} read as zeros, {other} as something else than before, {unreadable} can't be read"
+        )
     };
     println!("{} places were looked at: {what}; no partition table is left", reading.places);
     for passed in plan.passed_over.iter().filter(|passed| is_stronger(passed.way, erased.way)) {

@@ -28,6 +28,8 @@ pub(super) struct ExFat {
     within: u64,
     /// The cluster that the next bit is about, from 0.
     cluster: u64,
+    /// Clusters that can't be free, from 0: where the folder at the root and the map begin.
+    own: [u64; 2],
 }
 
 impl ExFat {
@@ -53,14 +55,20 @@ impl ExFat {
             map_cluster: 0,
             within: 0,
             cluster: 0,
+            own: [0; 2],
         };
+        let table_end = sectors(84)?.checked_add(fat.table_at);
+        let needed = (fat.clusters + 2) * 4;
+        let is_table =
+            fat.table_at > 0 && sectors(84)? >= needed && have(table_end)? <= fat.data_at;
         let end =
             fat.clusters.checked_mul(fat.cluster_bytes).and_then(|n| n.checked_add(fat.data_at));
         let size = have(u64_le(&boot, 72))?.checked_mul(1 << sector_log2);
-        if have(end)? > have(size)? || have(size)? > part.length()? {
+        if !is_table || have(end)? > have(size)? || have(size)? > part.length()? {
             return Err(odd);
         }
-        let mut cluster = have(u32_le(&boot, 96))?;
+        let root = have(u32_le(&boot, 96))?;
+        let mut cluster = root;
         for _ in 0..MOST_ROOT_CLUSTERS {
             let most = fat.cluster_bytes.min(PIECE_BYTES);
             let folder = read(part, fat.place(cluster)?, most)?;
@@ -71,6 +79,7 @@ impl ExFat {
                     return Err(Doubt::Odd("its map is too short"));
                 }
                 fat.map_cluster = have(u32_le(entry, 20))?;
+                fat.own = [fat.number(root)?, fat.number(fat.map_cluster)?];
                 return Ok(fat);
             }
             cluster = fat.following(part, cluster)?;
@@ -78,9 +87,13 @@ impl ExFat {
         Err(Doubt::Odd("its map is not found"))
     }
 
+    /// A cluster's number from 0.
+    fn number(&self, cluster: u32) -> Result<u64, Doubt> {
+        have(u64::from(cluster).checked_sub(2).filter(|&number| number < self.clusters))
+    }
+
     fn place(&self, cluster: u32) -> Result<u64, Doubt> {
-        let number = have(u64::from(cluster).checked_sub(2).filter(|&n| n < self.clusters))?;
-        Ok(self.data_at + number * self.cluster_bytes)
+        Ok(self.data_at + self.number(cluster)? * self.cluster_bytes)
     }
 
     fn following(&self, part: &Part<'_>, cluster: u32) -> Result<u32, Doubt> {
@@ -102,7 +115,13 @@ impl FreeMap for ExFat {
         let piece = read(part, self.place(self.map_cluster)? + self.within, bytes)?;
         let bits = left.min(bytes * 8);
         let byte = |bit: u64| self.data_at + (self.cluster + bit) * self.cluster_bytes;
-        found.extend(zero_runs(&piece, bits).into_iter().map(|run| byte(run.start)..byte(run.end)));
+        for run in zero_runs(&piece, bits) {
+            let clusters = self.cluster + run.start..self.cluster + run.end;
+            if self.own.iter().any(|own| clusters.contains(own)) {
+                return Err(Doubt::Odd("it calls clusters of its own free"));
+            }
+            found.push(byte(run.start)..byte(run.end));
+        }
         self.within += bytes;
         self.cluster += bits;
         Ok(true)

@@ -10,6 +10,7 @@ mod exfat;
 mod ext;
 mod fat;
 mod map;
+mod marks;
 mod ntfs;
 mod parts;
 mod swap;
@@ -20,7 +21,7 @@ use std::{collections::VecDeque, io, ops::Range};
 use crate::{
     ReadAt,
     inspect::{
-        Inspection,
+        Inspection, Table,
         filesystem::{Area, file_system},
         sparing::Sparing,
     },
@@ -63,6 +64,7 @@ impl<D> std::fmt::Debug for Survey<D> {
 /// Looks at the file systems of a disk that [`inspect`](crate::inspect::inspect) has looked at.
 pub fn survey<D: ReadAt + Clone>(disk: D, table: &Inspection, options: Options) -> Survey<D> {
     let (mut parts, mut findings) = (Vec::new(), Vec::new());
+    let is_member = table.table != Table::None && marks::is_member(&disk);
     for place in places(&disk, table) {
         let sparing = Sparing::new(&disk);
         let size = place.bytes.end - place.bytes.start;
@@ -70,7 +72,10 @@ pub fn survey<D: ReadAt + Clone>(disk: D, table: &Inspection, options: Options) 
             continue;
         };
         let kind = found.kind;
-        let Some(free_bytes) = look(&disk, &place, kind, options) else { continue };
+        let Some(mut free_bytes) = look(&disk, &place, kind, options) else { continue };
+        if is_member {
+            free_bytes = Err(Doubt::Odd("the whole disk is part of a RAID or of a cache"));
+        }
         if matches!(free_bytes, Ok(1..)) {
             parts.push((place.clone(), kind));
         }
@@ -196,7 +201,7 @@ impl Walk {
         let Range { start, end } = place.bytes;
         let part: Part<'_> = Area::new(disk, start, end - start);
         if place.is_shared {
-            return Err(Doubt::Odd("another partition has a part of its own"));
+            return Err(Doubt::Odd("another partition lies over it"));
         }
         let map: Box<dyn FreeMap + Send> = match kind {
             "ext2" | "ext3" | "ext4" => Box::new(ext::Ext::open(&part)?),
@@ -208,6 +213,7 @@ impl Walk {
             "swap" if options.swap => Box::new(swap::Swap::open(&part)?),
             _ => return Ok(None),
         };
+        marks::check(&part, kind)?;
         Ok(Some(Self { bytes: place.bytes.clone(), map, found: Vec::new(), held: None }))
     }
 
@@ -218,12 +224,12 @@ impl Walk {
         ready: &mut VecDeque<Range<u64>>,
     ) -> Result<bool, Doubt> {
         self.found.clear();
-        let (start, end) = (self.bytes.start, self.bytes.end - self.bytes.start);
-        let part: Part<'_> = Area::new(disk, start, end);
+        let (start, size) = (self.bytes.start, self.bytes.end - self.bytes.start);
+        let part: Part<'_> = Area::new(disk, start, size);
         let more = self.map.next(&part, &mut self.found)?;
         for range in self.found.drain(..) {
             let before = self.held.as_ref().map_or(0, |held| held.end);
-            if range.start < before || range.end <= range.start || range.end > end {
+            if range.start < before || range.end <= range.start || range.end > size {
                 return Err(Doubt::Odd("its free ranges overlap, or lie outside of it"));
             }
             match &mut self.held {

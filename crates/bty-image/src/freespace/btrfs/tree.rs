@@ -148,6 +148,8 @@ impl Walk {
         };
         let (node, count) = trees.node(part, chunks, leaf, 0)?;
         let mut items = Vec::with_capacity(count);
+        // Items that lie over each other would be more bytes than there are.
+        let mut left = node.len();
         for item in 0..count {
             let at = HEADER_BYTES + item * ITEM_BYTES;
             let key = have(Key::read(&node, at))?;
@@ -163,10 +165,9 @@ impl Walk {
             let (offset, size) = have(place)?;
             let start = usize::try_from(offset).ok().and_then(|at| HEADER_BYTES.checked_add(at));
             let bytes = node.get(have(start)?..).unwrap_or_default();
-            items.push((
-                key,
-                have(bytes.get(..usize::try_from(size).unwrap_or(usize::MAX)))?.to_vec(),
-            ));
+            let size = usize::try_from(size).unwrap_or(usize::MAX);
+            left = left.checked_sub(size).ok_or(DAMAGED)?;
+            items.push((key, have(bytes.get(..size))?.to_vec()));
         }
         if count == 0 && !self.levels.is_empty() {
             return Err(DAMAGED);

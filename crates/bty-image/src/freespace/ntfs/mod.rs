@@ -7,7 +7,7 @@ use std::ops::Range;
 use super::map::{Doubt, FreeMap, Part, have, read, zero_runs};
 use crate::{
     ReadAt as _,
-    fields::{array, u64_le},
+    fields::{array, u16_le, u64_le},
     inspect::filesystem::ntfs::{BITMAP, DATA, Geometry, attribute, geometry, runs},
 };
 
@@ -34,8 +34,10 @@ impl Ntfs {
         closed::check(part, &geometry)?;
         let map_bytes = geometry.clusters.div_ceil(8);
         let record = have(geometry.record(part, BITMAP))?;
+        // Not in its record, neither sparse nor compressed nor encrypted, and from its first cluster on.
         let data = attribute(&record, DATA)
             .filter(|data| array(data, 8) == Some([1]))
+            .filter(|data| u16_le(data, 12) == Some(0) && u64_le(data, 16) == Some(0))
             .ok_or(Doubt::Odd("its map is in pieces that bty does not follow"))?;
         let (length, written) = (have(u64_le(data, 48))?, have(u64_le(data, 56))?);
         if length < map_bytes || written < map_bytes {

@@ -75,6 +75,10 @@ impl Xfs {
         let is_size =
             |bytes: u64, most: u64| bytes.is_power_of_two() && (512..=most).contains(&bytes);
         let bytes = xfs.blocks.checked_mul(xfs.block_bytes);
+        if is_size(xfs.sector_bytes, 32768) && !xfs.is_whole(&read(part, 0, xfs.sector_bytes)?, 224)
+        {
+            return Err(Doubt::Odd("its superblock is damaged"));
+        }
         let fits = is_size(xfs.block_bytes, 65536)
             && is_size(xfs.sector_bytes, 32768)
             && xfs.group_blocks > 0
