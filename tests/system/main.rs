@@ -1,6 +1,7 @@
 //! The daemons together, as their clients and their operators meet them, without virtual machines.
 
 mod bad_input;
+mod capture;
 mod command_line;
 mod crowd;
 mod foreign_client;

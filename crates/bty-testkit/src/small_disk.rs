@@ -31,6 +31,12 @@ impl SmallDisk {
         Ok(Self(folder.to_owned()))
     }
 
+    /// Makes it larger or smaller.
+    pub fn resize(&self, size_bytes: u64) -> Result<()> {
+        let options = format!("remount,size={size_bytes}");
+        Program::new("mount").args(["-o", &options]).arg(&self.0).run().map(drop)
+    }
+
     /// Takes up all that is free.
     pub fn fill(&self) -> Result<()> {
         let path = self.0.join(FILLER);

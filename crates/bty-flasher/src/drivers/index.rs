@@ -11,7 +11,7 @@ pub(super) struct Index {
     files: HashMap<String, String>,
     /// The files that must be loaded before a file, in the order in which they must be.
     needs: HashMap<String, Vec<String>>,
-    /// The modules that should be loaded before a module.
+    /// The modules that should be loaded before a module, each by its name or an alias (`crypto-crc32c`).
     first: HashMap<String, Vec<String>>,
 }
 
@@ -35,7 +35,8 @@ impl Index {
         for line in soft.lines() {
             if let ["softdep", module, "pre:", before @ ..] = &words(line)[..] {
                 let before = before.iter().take_while(|word| **word != "post:");
-                index.first.insert(name(module), before.map(|word| name(word)).collect());
+                let before = before.map(|word| (*word).to_owned()).collect();
+                index.first.insert(name(module), before);
             }
         }
         index
@@ -64,15 +65,21 @@ impl Index {
         if !seen.insert(module.to_owned()) {
             return;
         }
-        for before in self.first.get(module).into_iter().flatten() {
-            self.add(before, files, seen);
-        }
         let Some(file) = self.files.get(module) else { return };
-        for needed in self.needs.get(file).into_iter().flatten().chain([file]) {
+        for before in self.first.get(module).into_iter().flatten() {
+            self.add(&name(before), files, seen);
+            let aliases = self.aliases.get(bus(before)).into_iter().flatten();
+            for (_, module) in aliases.filter(|(alias, _)| alias == before) {
+                self.add(&name(module), files, seen);
+            }
+        }
+        for needed in self.needs.get(file).into_iter().flatten() {
+            self.add(&name(needed), files, seen);
             if !files.contains(needed) {
                 files.push(needed.clone());
             }
         }
+        files.push(file.clone());
     }
 }
 
@@ -178,6 +185,23 @@ mod tests {
         );
         let usb = "pci:v00008086d00007112sv00000000sd00000000bc0Csc03i10";
         assert_eq!(files(usb), ["kernel/ehci-pci.ko", "kernel/ohci-pci.ko"]);
+    }
+
+    #[test]
+    fn what_a_module_asks_for_by_an_alias_comes_before_it() {
+        let aliases = "alias crypto-crc32c crc32c_generic\nalias crypto-crc32c-x crc32c_x\n";
+        let dependencies = "kernel/ext4.ko: kernel/jbd2.ko\nkernel/jbd2.ko:\nkernel/bnx2x.ko: kernel/libcrc32c.ko\n\
+            kernel/libcrc32c.ko:\nkernel/crc32c_generic.ko:\nkernel/crc32c_x.ko:\n";
+        let soft = "softdep ext4 pre: crypto-crc32c\nsoftdep libcrc32c pre: crypto-crc32c none\n";
+        let index = Index::parse(aliases, dependencies, soft);
+        assert_eq!(
+            index.files_of("ext4"),
+            ["kernel/crc32c_generic.ko", "kernel/jbd2.ko", "kernel/ext4.ko"]
+        );
+        assert_eq!(
+            index.files_of("bnx2x"),
+            ["kernel/crc32c_generic.ko", "kernel/libcrc32c.ko", "kernel/bnx2x.ko"]
+        );
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::{
     process::Output,
 };
 
-use bty_testkit::child::Program;
+use bty_testkit::{child::Program, small_disk::SmallDisk};
 use tempfile::TempDir;
 
 /// The program under test.
@@ -16,6 +16,8 @@ pub(crate) const OLD: u8 = 0xA5;
 
 /// A loop device over a file of its own. Detached when dropped.
 pub(crate) struct LoopDisk {
+    /// Unmounted before its folder goes.
+    small: Option<SmallDisk>,
     folder: TempDir,
     node: String,
 }
@@ -51,6 +53,22 @@ impl LoopDisk {
         Self::over(folder, &backing, sector_bytes, &[])
     }
 
+    /// One without data that fails where more than `room_bytes` of it are written.
+    pub(crate) fn failing(bytes: u64, sector_bytes: u32, room_bytes: u64) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let small = SmallDisk::mount(folder.path(), room_bytes).unwrap();
+        let backing = folder.path().join("disk");
+        fs::File::create(&backing).unwrap().set_len(bytes).unwrap();
+        let mut disk = Self::over(folder, &backing, sector_bytes, &[]);
+        disk.small = Some(small);
+        disk
+    }
+
+    /// Has one that fails fail no more.
+    pub(crate) fn mend(&self, room_bytes: u64) {
+        self.small.as_ref().unwrap().resize(room_bytes).unwrap();
+    }
+
     fn over(folder: TempDir, backing: &Path, sector_bytes: u32, more: &[&str]) -> Self {
         let node = Program::new("losetup")
             .args(["--find", "--show", "--sector-size", &sector_bytes.to_string()])
@@ -58,7 +76,7 @@ impl LoopDisk {
             .arg(backing)
             .run()
             .expect("these tests need losetup (package util-linux), root, and the loop driver");
-        Self { node: node.trim().to_owned(), folder }
+        Self { small: None, node: node.trim().to_owned(), folder }
     }
 
     /// Its node, such as `/dev/loop3`.

@@ -8,6 +8,7 @@ mod cut;
 mod daemon;
 mod disk;
 mod erase;
+mod faults;
 mod fetch;
 mod fix_ups;
 mod image;

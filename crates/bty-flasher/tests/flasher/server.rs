@@ -42,6 +42,10 @@ struct State {
     requests: AtomicUsize,
     /// Bytes of the file that were sent.
     sent: AtomicUsize,
+    /// The byte that is sent with a bit flipped, and how often it is still.
+    lie: Option<(usize, AtomicUsize)>,
+    /// How often it was.
+    lies: AtomicUsize,
     /// After so many requests this file, with this tag, takes the place of the first.
     replacement: Option<(usize, Vec<u8>, Option<String>)>,
 }
@@ -49,7 +53,12 @@ struct State {
 impl Server {
     /// Serves the bytes with these faults.
     pub(crate) fn new(file: Vec<u8>, faults: Vec<Fault>) -> Self {
-        Self::start(file, Some("\"one\""), faults, None)
+        Self::start(file, Some("\"one\""), faults, None, None)
+    }
+
+    /// Serves the bytes, but for one of them, which has a bit flipped the first so many times that it is sent.
+    pub(crate) fn lying(file: Vec<u8>, at: usize, times: usize) -> Self {
+        Self::start(file, Some("\"one\""), Vec::new(), None, Some((at, AtomicUsize::new(times))))
     }
 
     /// Serves the bytes, and after so many requests others. `tags` are their entity tags.
@@ -60,7 +69,7 @@ impl Server {
         tags: [Option<&str>; 2],
     ) -> Self {
         let replacement = Some((after, other, tags[1].map(str::to_owned)));
-        Self::start(file, tags[0], Vec::new(), replacement)
+        Self::start(file, tags[0], Vec::new(), replacement, None)
     }
 
     fn start(
@@ -68,6 +77,7 @@ impl Server {
         tag: Option<&str>,
         faults: Vec<Fault>,
         replacement: Option<(usize, Vec<u8>, Option<String>)>,
+        lie: Option<(usize, AtomicUsize)>,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
@@ -76,6 +86,8 @@ impl Server {
             faults,
             requests: AtomicUsize::new(0),
             sent: AtomicUsize::new(0),
+            lie,
+            lies: AtomicUsize::new(0),
             replacement,
         });
         let shared = Arc::clone(&state);
@@ -104,6 +116,11 @@ impl Server {
         self.state.sent.load(Ordering::Relaxed)
     }
 
+    /// How often the wrong byte was sent so far.
+    pub(crate) fn lies(&self) -> usize {
+        self.state.lies.load(Ordering::Relaxed)
+    }
+
     /// Requests so far.
     pub(crate) fn requests(&self) -> usize {
         self.state.requests.load(Ordering::Relaxed)
@@ -111,6 +128,18 @@ impl Server {
 }
 
 impl State {
+    /// Flips a bit of the wrong byte where it is in this range and the server still lies.
+    fn lie(&self, bytes: &mut [u8], range: std::ops::RangeInclusive<usize>) {
+        let Some((at, times)) = self.lie.as_ref().filter(|(at, _)| range.contains(at)) else {
+            return;
+        };
+        let is_left = |times: usize| times.checked_sub(1);
+        if times.fetch_update(Ordering::Relaxed, Ordering::Relaxed, is_left).is_ok() {
+            bytes[*at] ^= 1 << (at % 8);
+            self.lies.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     /// One request; then the connection ends. `None` where the client went away.
     fn answer(&self, mut stream: TcpStream) -> Option<()> {
         let number = self.requests.fetch_add(1, Ordering::Relaxed);
@@ -129,7 +158,7 @@ impl State {
         {
             *file = (other.clone(), tag.clone());
         }
-        let (bytes, tag) = file.clone();
+        let (mut bytes, tag) = file.clone();
         drop(file);
         let fault = self.faults.get(number).copied().unwrap_or(Fault::None);
         let status = match fault {
@@ -151,6 +180,7 @@ impl State {
         let (first, last) = asked(&range?, bytes.len())?;
         let shift = usize::from(fault == Fault::OtherRange);
         let (first, last) = (first.checked_sub(shift)?, last - shift);
+        self.lie(&mut bytes, first..=last);
         let body = &bytes[first..=last];
         write!(
             stream,
