@@ -5,6 +5,7 @@ mod boot_order;
 mod clock;
 mod disk_commands;
 mod faults;
+mod fix_ups;
 mod foreign_image;
 mod full_disk;
 mod hardware;

@@ -40,7 +40,7 @@ fn capture(appliance: &Appliance, disk: &LoopDisk, more: &[&str]) -> Result<Prog
 }
 
 /// What the program said last.
-fn last_line(program: Program) -> Result<Value> {
+fn last_line(program: &Program) -> Result<Value> {
     let said = program.run()?;
     let line = said.lines().last().context("it said nothing")?;
     serde_json::from_str(line).context("reading what it said")
@@ -107,7 +107,7 @@ fn a_disk_is_captured_with_a_base_and_written_back_and_a_killed_capture_leaves_n
         let images = appliance.btyctl(&["image", "list"])?.to_string();
         ensure!(!images.contains("lab:new") && images.contains(&base), "{images}");
 
-        let captured = last_line(capture(appliance, &disk, &["--base", "lab:base"])?)?;
+        let captured = last_line(&capture(appliance, &disk, &["--base", "lab:base"])?)?;
         let number = |key: &str| captured.get(key).and_then(Value::as_u64);
         ensure!(number("sent_chunks") == Some(2), "{captured}");
         ensure!(number("same_chunks") > Some(70), "{captured}");
@@ -121,7 +121,7 @@ fn a_disk_is_captured_with_a_base_and_written_back_and_a_killed_capture_leaves_n
         let other = LoopDisk::over(&at("other.raw"))?;
         let flasher = Program::new(daemon::binaries()?.join("bty-flasher"));
         let written =
-            last_line(flasher.args(["write", &out, &other.0, "--yes", "--output", "json"]))?;
+            last_line(&flasher.args(["write", &out, &other.0, "--yes", "--output", "json"]))?;
         ensure!(text(&written, "/id")? == id, "{written}");
         ensure!(fs::read(at("other.raw"))? == bytes, "the disk that was written is another one");
         Ok(())

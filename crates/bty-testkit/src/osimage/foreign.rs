@@ -18,6 +18,7 @@ pub const GRUB_RESCUE: &str = "/usr/lib/grub-rescue/grub-rescue-usb.img";
 pub const GRUB_BANNER: &str = "GRUB loading";
 
 const IPXE_X64_BYTES: u64 = 32 << 20;
+const EXT4_BYTES: u64 = 64 << 20;
 
 /// [`MEMTEST`], its package installed.
 pub fn memtest() -> Result<PathBuf> {
@@ -100,6 +101,35 @@ pub fn ipxe_x64(ipxe: &Path, sector_bytes: u32, folder: &Path) -> Result<PathBuf
 /// iPXE's script that says this again and again: the first time may come before anybody listens.
 fn looping_script(banner: &str) -> String {
     format!("#!ipxe\n:again\necho {banner}\nsleep 1\ngoto again\n")
+}
+
+/// What the last partition of [`grub_on_ext4`] and its file system are called.
+pub const EXT4_LABEL: &str = "bty-ext4";
+/// The line that [`grub_on_ext4`] prints, which it reads from its ext4.
+pub const EXT4_BANNER: &str = "bty-lab image on ext4";
+
+/// An image that BIOS starts, with a GUID partition table and an ext4 in its last partition, from which GRUB loads a module and the line
+/// that it prints. Written to `folder`.
+pub fn grub_on_ext4(folder: &Path) -> Result<PathBuf> {
+    packages::ensure(packages::IMAGES)?;
+    let (image, files, root) =
+        (folder.join("ext4.raw"), folder.join("ext4"), folder.join("root.ext4"));
+    fs::create_dir(&files).context("making a folder for its files")?;
+    fs::write(files.join("banner"), format!("{EXT4_BANNER}\n")).context("writing the banner")?;
+    fs::copy("/usr/lib/grub/i386-pc/cat.mod", files.join("cat.mod"))
+        .context("copying GRUB's module")?;
+    File::create(&root).and_then(|file| file.set_len(EXT4_BYTES)).context("making the ext4")?;
+    Program::new("mke2fs")
+        .args(["-q", "-F", "-t", "ext4", "-b", "4096", "-L", EXT4_LABEL, "-d"])
+        .args([&files, &root])
+        .run()?;
+    let grub_script = format!(
+        "serial --unit=0 --speed=115200\nterminal_output serial\nsearch --no-floppy --label {EXT4_LABEL} --set=root\n\
+         insmod /cat.mod\ncat /banner\n"
+    );
+    let layout = layout::Layout { root: &root, root_label: EXT4_LABEL, grub_script: &grub_script };
+    layout.write(&image, folder)?;
+    Ok(image)
 }
 
 /// Whether a screen is memtest86+'s: mostly its blue, which neither firmware paints.

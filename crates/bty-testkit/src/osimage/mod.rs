@@ -19,8 +19,9 @@ use anyhow::{Context, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
 
 pub use foreign::{
-    GRUB_BANNER, GRUB_RESCUE, IPXE_ARM64_BANNER, IPXE_X64_BANNER, MEMTEST, REMOVABLE_BANNER,
-    VENDOR_BANNER, grub_rescue, ipxe_arm64, ipxe_x64, memtest, shows_memtest, two_loaders,
+    EXT4_BANNER, EXT4_LABEL, GRUB_BANNER, GRUB_RESCUE, IPXE_ARM64_BANNER, IPXE_X64_BANNER, MEMTEST,
+    REMOVABLE_BANNER, VENDOR_BANNER, grub_on_ext4, grub_rescue, ipxe_arm64, ipxe_x64, memtest,
+    shows_memtest, two_loaders,
 };
 
 use crate::{child::Program, packages};
