@@ -106,11 +106,13 @@ fn what_was_done_is_written_down_where_that_is_asked_for() {
     assert_eq!((body.run, body.disk.path.as_str()), (None, disk.node()));
     assert_eq!((body.bytes.raw, body.disk.size_bytes), (2 << 20, 4 << 20));
     let disk = LoopDisk::new(4 * MIB, 512);
+    let before = disk.content();
     let option = format!("--receipt={}/none/r.json", folder.path().display());
     let (code, complaint) =
         failure(&flasher(&["write", text(&path), disk.node(), "--yes", &option]));
-    assert_eq!(code, Some(1));
-    assert!(complaint.contains("the disk is written, but not its receipt"), "{complaint}");
+    assert_eq!(code, Some(3));
+    assert!(complaint.contains("nothing was written: there is no folder"), "{complaint}");
+    assert!(disk.content() == before, "it was written all the same");
 }
 
 #[test]
