@@ -17,21 +17,61 @@ pub(crate) fn cargo(shell: &Shell) -> Cmd<'_> {
     told.fold(cmd!(shell, "cargo"), Cmd::env_remove)
 }
 
-/// Builds every program, optimised but without the slow link of a release, and says where they are.
-pub(crate) fn programs(shell: &Shell) -> Result<PathBuf> {
-    let packages = PROGRAMS.iter().flat_map(|name| ["-p", name]);
+/// How programs are built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// For the lab and the tests, which share all libraries with it: quick to build, with overflows checked.
+    Lab,
+    /// As they are installed.
+    Release,
+}
+
+impl Profile {
+    /// What cargo is told.
+    pub(crate) const fn options(self) -> &'static [&'static str] {
+        match self {
+            Self::Lab => &[],
+            Self::Release => &["--release"],
+        }
+    }
+
+    /// Where cargo puts what it has built, below its target's folder.
+    pub(crate) const fn folder(self) -> &'static str {
+        match self {
+            Self::Lab => "debug",
+            Self::Release => "release",
+        }
+    }
+
+    /// Where live systems with such an agent lie. Only a release's is installed.
+    const fn live(self) -> &'static str {
+        match self {
+            Self::Lab => "target/lab/live",
+            Self::Release => "target/live",
+        }
+    }
+}
+
+/// Builds every program, and says where they are.
+pub(crate) fn programs(shell: &Shell, profile: Profile) -> Result<PathBuf> {
+    let packages: Vec<&str> = match profile {
+        // With everything else: a choice of packages has other features, and would be a build of its own.
+        Profile::Lab => vec!["--workspace", "--bins", "--tests"],
+        Profile::Release => PROGRAMS.iter().flat_map(|name| ["-p", name]).collect(),
+    };
     cargo(shell)
-        .args(["build", "--profile", "fast", "--locked"])
+        .args(["build", "--locked"])
+        .args(profile.options())
         .args(packages)
         .run()
         .context("building the programs")?;
-    Ok(shell.current_dir().join("target/fast"))
+    Ok(shell.current_dir().join("target").join(profile.folder()))
 }
 
 /// Builds the live systems for these processors, and says where they are.
-pub(crate) fn live(shell: &Shell, cpus: &[Cpu]) -> Result<PathBuf> {
-    let out = shell.current_dir().join("target/live");
-    crate::live::build(&out, cpus)?;
+pub(crate) fn live(shell: &Shell, profile: Profile, cpus: &[Cpu]) -> Result<PathBuf> {
+    let out = shell.current_dir().join(profile.live());
+    crate::live::build(&out, profile, cpus)?;
     Ok(out)
 }
 

@@ -9,7 +9,11 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use xshell::Shell;
 
-use crate::{build, live::Cpu, workspace};
+use crate::{
+    build::{self, Profile},
+    live::Cpu,
+    workspace,
+};
 
 /// The programs, all into `/usr/bin`.
 pub(crate) const PROGRAMS: [&str; 6] =
@@ -30,9 +34,12 @@ pub(crate) struct InstallArgs {
 pub(crate) fn run(args: &InstallArgs) -> Result<()> {
     let source = workspace::root();
     let root = &args.root;
-    let programs = match &args.programs {
-        Some(folder) => folder.clone(),
-        None => build_release(&source)?,
+    let programs = if let Some(folder) = &args.programs {
+        folder.clone()
+    } else {
+        let shell = Shell::new()?;
+        shell.change_dir(&source);
+        build::programs(&shell, Profile::Release)?
     };
     for program in PROGRAMS {
         copy(&programs.join(program), &root.join("usr/bin").join(program), 0o755)?;
@@ -65,18 +72,6 @@ pub(crate) fn run(args: &InstallArgs) -> Result<()> {
     install_live(&source.join("target/live"), &root.join("usr/lib/bty/live"))?;
     println!("installed below {}", root.display());
     Ok(())
-}
-
-fn build_release(source: &Path) -> Result<PathBuf> {
-    let shell = Shell::new()?;
-    shell.change_dir(source);
-    let packages = PROGRAMS.iter().flat_map(|program| ["-p", program]);
-    build::cargo(&shell)
-        .args(["build", "--release", "--locked"])
-        .args(packages)
-        .run()
-        .context("building the programs")?;
-    Ok(source.join("target/release"))
 }
 
 fn install_live(built: &Path, into: &Path) -> Result<()> {

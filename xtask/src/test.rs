@@ -10,7 +10,11 @@ use anyhow::{Context, Result};
 use bty_testkit::packages;
 use xshell::{Shell, cmd};
 
-use crate::{build, live::Cpu, tidy, workspace};
+use crate::{
+    build::{self, Profile},
+    live::Cpu,
+    tidy, workspace,
+};
 
 /// Beside the lab's packages: Python, for the foreign gRPC client.
 const PYTHON: [&str; 2] = ["python3", "python3-venv"];
@@ -58,12 +62,13 @@ pub(crate) fn run(args: TestArgs) -> Result<()> {
         Ok(build::cargo(&shell).args(clippy).args(["--", "-D", "warnings"]).run()?)
     })?;
     timed("licences", || licences(&shell))?;
-    let binaries = timed("the programs", || build::programs(&shell))?;
-    let live = timed("the live system", || build::live(&shell, &[Cpu::X64]))?;
+    let binaries =
+        timed("the programs and the tests' build", || build::programs(&shell, Profile::Lab))?;
+    let live = timed("the live system", || build::live(&shell, Profile::Lab, &[Cpu::X64]))?;
     // Rust's library for another processor is not everywhere to be had. Without it the ARM machines' tests fail, and the others
     // are still worth their run; what an older run has built is not tested instead.
-    if let Err(problem) = timed("the live system for arm64", || build::live(&shell, &[Cpu::Arm64]))
-    {
+    let arm64 = || build::live(&shell, Profile::Lab, &[Cpu::Arm64]);
+    if let Err(problem) = timed("the live system for arm64", arm64) {
         eprintln!("{problem:#}");
         let _ = fs::remove_dir_all(Cpu::Arm64.below(&live));
     }
@@ -107,7 +112,7 @@ fn licences(shell: &Shell) -> Result<()> {
         let root = shell.current_dir().join("target/tools");
         cmd!(
             shell,
-            "cargo install --quiet --locked --root {root} cargo-deny --version {DENY_VERSION}"
+            "cargo install --quiet --debug --locked --root {root} cargo-deny --version {DENY_VERSION}"
         )
         .run()?;
         own

@@ -23,7 +23,11 @@ use clap::ValueEnum;
 use serde::Serialize;
 use xshell::Shell;
 
-use crate::{build, live::Cpu, workspace};
+use crate::{
+    build::{self, Profile},
+    live::Cpu,
+    workspace,
+};
 
 /// What the peers are made of.
 const PEERS: [&str; 7] =
@@ -99,9 +103,9 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
     packages::ensure(&[packages::LAB, packages::LIVE, &PEERS].concat())?;
     let shell = Shell::new()?;
     shell.change_dir(workspace::root());
-    let binaries = build::programs(&shell)?;
+    let binaries = build::programs(&shell, Profile::Release)?;
     let boots = matches!(args.what, What::Netboot | What::PowerOn);
-    let live = boots.then(|| build::live(&shell, &[Cpu::X64])).transpose()?;
+    let live = boots.then(|| build::live(&shell, Profile::Release, &[Cpu::X64])).transpose()?;
     if bty_testkit::require_root().is_err() {
         return build::again_as_root();
     }
@@ -126,7 +130,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
     }
     if matches!(args.what, What::Flash | What::Reflash | What::Formats | What::Chunks) {
         build::cargo(&shell)
-            .args(["build", "--profile", "fast", "-p", "bty-image", "--examples"])
+            .args(["build", "--release", "--locked", "-p", "bty-image", "--examples"])
             .run()?;
         let flasher = binaries.join("bty-flasher");
         let target = workspace::root().join("target");

@@ -25,7 +25,11 @@ use bty_testkit::{
 use clap::ValueEnum;
 use xshell::Shell;
 
-use crate::{build, live::Cpu, workspace};
+use crate::{
+    build::{self, Profile},
+    live::Cpu,
+    workspace,
+};
 use cycle::{Cycle, Phase};
 
 /// How to run the demo.
@@ -90,8 +94,8 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
     packages::ensure(&[packages::LAB, packages::IMAGES, packages::LIVE].concat())?;
     let shell = Shell::new()?;
     shell.change_dir(workspace::root());
-    let binaries = build::programs(&shell)?;
-    let live = build::live(&shell, &[Cpu::X64])?;
+    let binaries = build::programs(&shell, Profile::Lab)?;
+    let live = build::live(&shell, Profile::Lab, &[Cpu::X64])?;
     if bty_testkit::require_root().is_err() {
         return build::again_as_root();
     }

@@ -6,16 +6,17 @@ use anyhow::{Context, Result};
 use xshell::{Shell, cmd};
 
 use super::Cpu;
-use crate::build;
+use crate::build::{self, Profile};
 
 /// Builds it for this processor, and says where it is.
-pub(super) fn build(shell: &Shell, cpu: Cpu) -> Result<PathBuf> {
+pub(super) fn build(shell: &Shell, cpu: Cpu, profile: Profile) -> Result<PathBuf> {
     let target = cpu.target();
     ensure_library(shell, cpu)?;
     let mut cargo = build::cargo(shell)
-        .args(["build", "--release", "--locked", "-p", "bty-flasher"])
+        .args(["build", "--locked", "-p", "bty-flasher", "--bin", "bty-flasher"])
+        .args(profile.options())
         .args(["--target", target, "--target-dir", "target/static"])
-        .env("RUSTFLAGS", "-C target-feature=+crt-static");
+        .env("RUSTFLAGS", "-C target-feature=+crt-static -C strip=debuginfo");
     let tools = cpu.tools();
     if !tools.is_empty() {
         // The C that comes along is compiled by the same one: the crate cc finds it by its usual name.
@@ -23,7 +24,12 @@ pub(super) fn build(shell: &Shell, cpu: Cpu) -> Result<PathBuf> {
         cargo = cargo.env(format!("CARGO_TARGET_{variable}_LINKER"), format!("{tools}gcc"));
     }
     cargo.run().context("building the static bty-flasher")?;
-    Ok(shell.current_dir().join("target/static").join(target).join("release/bty-flasher"))
+    Ok(shell
+        .current_dir()
+        .join("target/static")
+        .join(target)
+        .join(profile.folder())
+        .join("bty-flasher"))
 }
 
 /// Rust's own library for this processor comes with rustup, as its compiler did.

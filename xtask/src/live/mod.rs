@@ -20,7 +20,7 @@ use xshell::Shell;
 use drivers::Drivers;
 
 pub(crate) use self::{cpu::Cpu, initramfs::write as write_initramfs, modules::kernel};
-use crate::{debian, workspace};
+use crate::{build::Profile, debian, workspace};
 
 /// The suite that kernel, busybox and firmware come from: Debian stable.
 const SUITE: &str = "trixie";
@@ -50,23 +50,23 @@ pub(crate) struct LiveArgs {
 pub(crate) fn run(args: &LiveArgs) -> Result<()> {
     let cross: &[&str] = if args.cpu.contains(&Cpu::Arm64) { installed::LIVE_ARM64 } else { &[] };
     installed::ensure(&[installed::LIVE, cross].concat())?;
-    build(&args.out, &args.cpu)
+    build(&args.out, Profile::Release, &args.cpu)
 }
 
 /// Builds the live systems for these processors into this folder; does nothing where they are there and nothing has changed.
-pub(crate) fn build(out: &Path, cpus: &[Cpu]) -> Result<()> {
+pub(crate) fn build(out: &Path, profile: Profile, cpus: &[Cpu]) -> Result<()> {
     let root = workspace::root();
     let shell = Shell::new()?;
     shell.change_dir(&root);
     for cpu in cpus {
-        build_one(&shell, out, *cpu)
+        build_one(&shell, out, profile, *cpu)
             .with_context(|| format!("building the live system for {}", cpu.name()))?;
     }
     Ok(())
 }
 
-fn build_one(shell: &Shell, out: &Path, cpu: Cpu) -> Result<()> {
-    let flasher = agent::build(shell, cpu)?;
+fn build_one(shell: &Shell, out: &Path, profile: Profile, cpu: Cpu) -> Result<()> {
+    let flasher = agent::build(shell, cpu, profile)?;
     let packages = packages(cpu)?;
     let recipe = shell.current_dir().join("deploy/live");
     let into = cpu.below(out);
