@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let mut options = Options::default();
     if let Some(kib) = rest.first() {
-        options.chunk_bytes = kib.parse::<u32>()?.saturating_mul(1024);
+        options.chunk_bytes = Some(kib.parse::<u32>()?.saturating_mul(1024));
     }
     if let Some(level) = rest.get(1) {
         options.level = level.parse()?;

@@ -11,7 +11,7 @@ use zstd::{bulk::Compressor, zstd_safe};
 use crate::{
     ReadAt,
     container::{
-        Chunk, ChunkDecoder, ChunkError, Entry, Finish, MAX_CHUNK_BYTES, MIN_CHUNK_BYTES,
+        Chunk, ChunkDecoder, ChunkError, Entries, Entry, Finish, MAX_CHUNK_BYTES, MIN_CHUNK_BYTES,
         chunk_value, max_frame_bytes,
     },
     import::Summary,
@@ -28,7 +28,7 @@ pub struct Assembly<W> {
     destination: W,
     raw_bytes: u64,
     chunk_bytes: u32,
-    entries: Vec<Entry>,
+    entries: Entries,
     container_bytes: u64,
     decoder: ChunkDecoder,
     raw: Vec<u8>,
@@ -126,7 +126,7 @@ impl<W: Write> Assembly<W> {
             destination,
             raw_bytes,
             chunk_bytes,
-            entries: Vec::new(),
+            entries: Entries::new(),
             container_bytes: 0,
             decoder: ChunkDecoder::new().map_err(AssembleError::Write)?,
             raw: vec![0; usize::try_from(chunk_bytes).unwrap_or_default()],
@@ -137,7 +137,7 @@ impl<W: Write> Assembly<W> {
 
     /// How many chunks have come: the number of the next one.
     pub fn next_number(&self) -> u64 {
-        u64::try_from(self.entries.len()).unwrap_or(u64::MAX)
+        self.entries.len()
     }
 
     /// Bytes of the raw disk that have come.
@@ -247,14 +247,10 @@ impl<W: Write> Assembly<W> {
         if found != wanted {
             return Err(AssembleError::WrongId { wanted, found });
         }
-        self.destination
-            .write_all(&finish.bytes)
-            .and_then(|()| self.destination.flush())
-            .map_err(AssembleError::Write)?;
-        let end_bytes = u64::try_from(finish.bytes.len()).unwrap_or_default();
+        finish.write(&mut self.destination).map_err(AssembleError::Write)?;
         Ok(Summary {
+            container_bytes: finish.container_bytes(),
             index: finish.index,
-            container_bytes: self.container_bytes + end_bytes,
             format: Format::Raw,
             inspection: inspect(&self.head),
         })
@@ -314,8 +310,10 @@ mod tests {
     fn imported(raw: Vec<u8>) -> (Vec<u8>, Index) {
         let size = raw.len() as u64;
         let source = source::open_disk(io::Cursor::new(raw), size);
-        let options =
-            import::Options { chunk_bytes: u32::try_from(CHUNK).unwrap(), ..Default::default() };
+        let options = import::Options {
+            chunk_bytes: Some(u32::try_from(CHUNK).unwrap()),
+            ..Default::default()
+        };
         let mut out = Vec::new();
         let summary =
             import::import(source, &mut out, &options, &AtomicBool::new(false), |_| ()).unwrap();

@@ -22,7 +22,8 @@ const CHUNK: usize = 64 * 1024;
 fn container_of(raw: &[u8], chunk_bytes: usize) -> Vec<u8> {
     let source = open_stream(Cursor::new(raw.to_vec()), None, None).unwrap();
     let mut out = Vec::new();
-    let options = Options { chunk_bytes: chunk_bytes as u32, workers: 2, ..Options::default() };
+    let options =
+        Options { chunk_bytes: Some(chunk_bytes as u32), workers: 2, ..Options::default() };
     import(source, &mut out, &options, &AtomicBool::new(false), |_| {}).unwrap();
     out
 }

@@ -102,7 +102,7 @@ impl Read for Endless {
 fn a_cancelled_import_reads_no_further_than_its_buffers() {
     let source = source::open_stream(Endless, None, None).unwrap();
     let position = source.position();
-    let options = Options { chunk_bytes: CHUNK, workers: 2, ..Options::default() };
+    let options = Options { chunk_bytes: Some(CHUNK), workers: 2, ..Options::default() };
     let cancelled = AtomicBool::new(false);
     let (mut chunks, mut at_cancel) = (0, 0);
     let ended = import(source, &mut io::sink(), &options, &cancelled, |_| {
@@ -145,7 +145,7 @@ fn a_chunk_size_that_no_container_has_is_refused() {
     let lab = Lab::new();
     for chunk_bytes in [0, 1, 32 << 10, 100_000, (1 << 20) + 1, 2 << 20] {
         let source = source::open_file(&lab.raw, None).unwrap();
-        let options = Options { chunk_bytes, ..Options::default() };
+        let options = Options { chunk_bytes: Some(chunk_bytes), ..Options::default() };
         let ended = import(source, &mut io::sink(), &options, &AtomicBool::new(false), |_| {});
         assert_eq!(ended.unwrap_err().kind(), ErrorKind::InvalidInput, "{chunk_bytes}");
     }
@@ -159,7 +159,7 @@ fn progress_goes_up_to_everything() {
     let source = source::open_file(&path, None).unwrap();
     let mut seen: Vec<Progress> = Vec::new();
     let mut out = Vec::new();
-    let options = Options { chunk_bytes: CHUNK, ..Options::default() };
+    let options = Options { chunk_bytes: Some(CHUNK), ..Options::default() };
     let go = AtomicBool::new(false);
     let summary = import(source, &mut out, &options, &go, |progress| seen.push(progress)).unwrap();
     assert_eq!(summary.container_bytes, out.len() as u64);

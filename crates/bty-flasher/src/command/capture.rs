@@ -15,7 +15,6 @@ use bty_api::registry::v1::{CaptureResult, CaptureStart, capture_image_request::
 use bty_disk::{Disk, device::BlockDevice, discover::System};
 use bty_image::{
     ReadAt as _,
-    container::{CHUNK_BYTES, MAX_CHUNK_BYTES},
     freespace::{self, Finding, Survey, survey},
     import::{self, Summary, import},
     inspect::{HEAD_BYTES, inspect},
@@ -38,8 +37,6 @@ use crate::{
     target,
 };
 
-/// From this size on an image has larger chunks, so that its index stays small.
-const LARGE_DISK_BYTES: u64 = 64 << 30;
 /// How long file systems stand still for a registry that takes nothing.
 const FROZEN_PATIENCE: Duration = Duration::from_mins(2);
 
@@ -257,7 +254,6 @@ fn to_file(
         // The disk is what it is.
         max_raw_bytes: u64::MAX,
         ratio_from_bytes: u64::MAX,
-        chunk_bytes: if total_bytes < LARGE_DISK_BYTES { CHUNK_BYTES } else { MAX_CHUNK_BYTES },
         ..import::Options::default()
     };
     let show = Show::new(arguments.output);

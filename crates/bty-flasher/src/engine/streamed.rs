@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bty_image::container::{MAX_CHUNK_BYTES, Proof, chunk_value};
+use bty_image::container::{MAX_CHUNK_BYTES, Merging, chunk_value};
 use bty_sys::AlignedBuf;
 use bty_types::ImageId;
 
@@ -34,13 +34,12 @@ pub(super) struct Came {
 impl Came {
     /// The id of the image; `None` where a chunk is missing.
     pub(super) fn id(&self) -> Option<ImageId> {
-        let mut proof = Proof::new(self.shape.chunks());
-        for (number, value) in (0..).zip(&self.values) {
-            if let Some(value) = value {
-                proof.add(number, *value);
-            }
+        let are_all = u64::try_from(self.values.len()) == Ok(self.shape.chunks());
+        let mut merging = Merging::default();
+        for value in &self.values {
+            merging.add((*value)?);
         }
-        proof.id()
+        merging.id().filter(|_| are_all)
     }
 }
 

@@ -174,8 +174,11 @@ impl Files {
         std::fs::write(&raw_path, &raw).unwrap();
         let container = folder.path().join("container");
         let source = open_stream(io::Cursor::new(raw.clone()), None, None).unwrap();
-        let options =
-            import::Options { chunk_bytes: 64 * 1024, workers: 1, ..import::Options::default() };
+        let options = import::Options {
+            chunk_bytes: Some(64 * 1024),
+            workers: 1,
+            ..import::Options::default()
+        };
         let mut file = std::fs::File::create(&container).unwrap();
         import(source, &mut file, &options, &AtomicBool::new(false), |_| {}).unwrap();
         Self { _folder: folder, raw, raw_path, container }

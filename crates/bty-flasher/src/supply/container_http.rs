@@ -26,7 +26,7 @@ const STALL: Duration = Duration::from_secs(30);
 const TRIES: u32 = 8;
 /// Between two tries, at most.
 const MAX_PAUSE: Duration = Duration::from_secs(8);
-/// How much of an index is taken into memory: that of a disk of 3 TiB in small chunks.
+/// How much of an index is taken into memory: that of a disk of 12 TiB in the chunks that large disks have.
 const MAX_INDEX_BYTES: u64 = 512 << 20;
 /// Requests at a time: while one waits for the server, others are on their way, are unpacked or written.
 const LANES: usize = 4;
@@ -244,7 +244,7 @@ impl Place {
             fetched += size;
             content
         };
-        Ok((Index::parse(&content, place.start)?, version, fetched))
+        Ok((Index::parse(content, place.start)?, version, fetched))
     }
 
     /// A range of at most so many bytes as a whole, asked for several times if need be.

@@ -3,7 +3,7 @@
 use std::{io::Read, path::Path};
 
 use bty_image::{
-    container::{CHUNK_BYTES, chunk_value},
+    container::{chunk_bytes_for, chunk_value},
     is_zero,
     source::{self, Source},
 };
@@ -18,6 +18,7 @@ const MAX_HOLE_BYTES: u64 = 64 << 20;
 pub struct RawStream {
     source: Option<Source>,
     raw_bytes: Option<u64>,
+    chunk_bytes: u32,
     position: source::Position,
     next: u64,
     offset: u64,
@@ -30,8 +31,15 @@ impl RawStream {
     pub fn open(path: &Path) -> Result<Self, SupplyError> {
         let source = source::open_file(path, None)?;
         let (raw_bytes, position) = (source.raw_bytes(), source.position());
-        let mut stream =
-            Self { source: Some(source), raw_bytes, position, next: 0, offset: 0, ahead: None };
+        let mut stream = Self {
+            source: Some(source),
+            raw_bytes,
+            chunk_bytes: chunk_bytes_for(raw_bytes),
+            position,
+            next: 0,
+            offset: 0,
+            ahead: None,
+        };
         stream.ahead = stream.read()?;
         Ok(stream)
     }
@@ -43,10 +51,10 @@ impl RawStream {
 
     fn read(&mut self) -> Result<Option<Vec<u8>>, SupplyError> {
         let Some(source) = &mut self.source else { return Ok(None) };
-        let mut bytes = Vec::with_capacity(usize::try_from(CHUNK_BYTES).unwrap_or_default());
+        let mut bytes = Vec::with_capacity(usize::try_from(self.chunk_bytes).unwrap_or_default());
         let offset = self.offset;
         source
-            .take(CHUNK_BYTES.into())
+            .take(self.chunk_bytes.into())
             .read_to_end(&mut bytes)
             .map_err(|source| SupplyError::Read { offset, source })?;
         if !bytes.is_empty() {
@@ -76,7 +84,7 @@ fn size(bytes: &[u8]) -> u64 {
 
 impl Stream for RawStream {
     fn chunk_bytes(&self) -> u32 {
-        CHUNK_BYTES
+        self.chunk_bytes
     }
 
     fn raw_bytes(&self) -> Option<u64> {

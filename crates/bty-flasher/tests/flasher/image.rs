@@ -61,8 +61,11 @@ impl Image {
     pub(crate) fn container(&self) -> (PathBuf, Index) {
         let path = below(&self.folder, "disk.img.zst");
         let source = open_stream(Cursor::new(self.raw.clone()), None, None).unwrap();
-        let options =
-            import::Options { chunk_bytes: 64 * 1024, workers: 1, ..import::Options::default() };
+        let options = import::Options {
+            chunk_bytes: Some(64 * 1024),
+            workers: 1,
+            ..import::Options::default()
+        };
         let mut file = fs::File::create(&path).unwrap();
         let done = import(source, &mut file, &options, &AtomicBool::new(false), |_| {}).unwrap();
         (path, done.index)

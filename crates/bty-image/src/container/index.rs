@@ -5,19 +5,19 @@ use std::{io, ops::Range};
 use bty_types::{ErrorKind, ImageId};
 
 use super::{
+    entries::{self, Entries},
     layout::{
-        ENTRY_BYTES, Entry, FOOTER_BYTES, HOLE, INDEX_FRAME_MAGIC, INDEX_HEADER_BYTES, INDEX_MAGIC,
-        INDEX_VERSION, MAX_CHUNK_LOG2, MIN_CHUNK_LOG2, SEEK_ENTRY_BYTES, SKIPPABLE_HEADER_BYTES,
-        TAIL_BYTES, index_bytes, locate, max_frame_bytes, seek_entry, seek_table_header,
-        seekable_frames, skippable_header,
+        FOOTER_BYTES, INDEX_FRAME_MAGIC, INDEX_MAGIC, INDEX_VERSION, MAX_CHUNK_LOG2,
+        MIN_CHUNK_LOG2, SEEK_ENTRY_BYTES, SKIPPABLE_HEADER_BYTES, TAIL_BYTES, index_bytes, locate,
+        max_frame_bytes, seek_entry, seek_table_header, seekable_frames, skippable_header,
     },
     tree,
 };
 use crate::ReadAt;
 
 const TOO_LARGE: &str = "it is too large for this machine";
-// The parsers below split by these numbers.
-const _: () = assert!(INDEX_HEADER_BYTES == 32 && ENTRY_BYTES == 40);
+/// Of every so many frames it is kept where they begin; where others do is summed up from there.
+const STRIDE: usize = 32;
 
 /// The index of a container. Reading one checks everything that it says against itself and the container's length; what remains is
 /// to compare its [`id`](Self::id) or [`digest`](Self::digest) with the one that is wanted.
@@ -25,9 +25,10 @@ const _: () = assert!(INDEX_HEADER_BYTES == 32 && ENTRY_BYTES == 40);
 pub struct Index {
     raw_bytes: u64,
     chunk_log2: u8,
-    entries: Vec<Entry>,
-    /// Where each frame begins; one more, where the last one ends.
+    entries: Entries,
+    /// Where each [`STRIDE`]th frame begins.
     offsets: Vec<u64>,
+    frames_end: u64,
     id: ImageId,
     digest: ImageId,
 }
@@ -110,21 +111,27 @@ impl Index {
             end = vec![0; size];
             container.read_exact_at(&mut end, start)?;
         }
-        Self::parse_end(&end, &place)
+        Self::parse_end(end, &place)
     }
 
     /// Parses what is from the index frame to the end of a container.
-    fn parse_end(end: &[u8], place: &Range<u64>) -> Result<Self, IndexError> {
+    fn parse_end(mut end: Vec<u8>, place: &Range<u64>) -> Result<Self, IndexError> {
         let size =
             usize::try_from(place.end - place.start).map_err(|_| IndexError::Damaged(TOO_LARGE))?;
-        let (header, rest) = end.split_first_chunk::<8>().ok_or(IndexError::NotAContainer)?;
-        let (content, table) = rest.split_at_checked(size).ok_or(IndexError::NotAContainer)?;
-        let index = Self::parse(content, place.start)?;
         let frame_bytes = SKIPPABLE_HEADER_BYTES + (place.end - place.start);
-        if Some(*header) != skippable_header(INDEX_FRAME_MAGIC, frame_bytes) {
+        let header = end.first_chunk::<8>().copied().ok_or(IndexError::NotAContainer)?;
+        if Some(header) != skippable_header(INDEX_FRAME_MAGIC, frame_bytes) {
             return Err(IndexError::Damaged("its frame has another magic or size"));
         }
-        if !index.has_seek_table(table, place.end) {
+        end.drain(..header.len());
+        if end.len() < size {
+            return Err(IndexError::NotAContainer);
+        }
+        let table = end.split_off(size);
+        // It stays in memory as it is.
+        end.shrink_to_fit();
+        let index = Self::parse(end, place.start)?;
+        if !index.has_seek_table(&table, place.end) {
             return Err(IndexError::Damaged("the seek table says something else"));
         }
         Ok(index)
@@ -151,11 +158,10 @@ impl Index {
         header_fits && entries_fit && chunks.next().is_none() && end == place
     }
 
-    /// Parses the content of an index frame that begins at `place` of the container ([`super::locate`]). Takes memory in
-    /// proportion to `content`, whatever that says.
-    pub fn parse(content: &[u8], place: u64) -> Result<Self, IndexError> {
-        let (header, entries) =
-            content.split_first_chunk::<32>().ok_or(IndexError::NotAContainer)?;
+    /// Parses the content of an index frame that begins at `place` of the container ([`super::locate`]), and keeps it. Takes little
+    /// memory beside it, whatever it says.
+    pub fn parse(content: Vec<u8>, place: u64) -> Result<Self, IndexError> {
+        let header = content.first_chunk().ok_or(IndexError::NotAContainer)?;
         let (chunk_log2, raw_bytes, chunks) = parse_header(header)?;
         if u64::try_from(content.len()).ok() != Some(index_bytes(chunks)) {
             return Err(IndexError::Damaged("its size does not fit its number of chunks"));
@@ -165,53 +171,47 @@ impl Index {
                 "its number of chunks does not fit the size of the disk",
             ));
         }
-        let most = max_frame_bytes(1 << chunk_log2);
-        let (entries, _) = entries.as_chunks::<40>();
-        let entries: Vec<Entry> =
-            entries.iter().map(|entry| parse_entry(entry, most)).collect::<Result<_, _>>()?;
-        let digest = blake3::hash(content).into();
-        let index = Self::new(raw_bytes, chunk_log2, entries, digest);
-        if index.frames_end().checked_add(SKIPPABLE_HEADER_BYTES).is_none_or(|end| end > place) {
+        let entries = Entries::parse(content, max_frame_bytes(1 << chunk_log2))?;
+        let index = Self::new(raw_bytes, chunk_log2, entries);
+        if index.frames_end.checked_add(SKIPPABLE_HEADER_BYTES).is_none_or(|end| end > place) {
             return Err(IndexError::Damaged("the frames are longer than the file up to it"));
         }
         Ok(index)
     }
 
-    fn new(raw_bytes: u64, chunk_log2: u8, entries: Vec<Entry>, digest: ImageId) -> Self {
-        let mut offsets = Vec::with_capacity(entries.len() + 1);
-        let mut offset = 0_u64;
-        offsets.push(offset);
-        for entry in &entries {
+    fn new(raw_bytes: u64, chunk_log2: u8, entries: Entries) -> Self {
+        let encoded = entries.encoded();
+        let mut offsets = Vec::with_capacity(encoded.len().div_ceil(STRIDE));
+        let mut frames_end = 0_u64;
+        for frames in encoded.chunks(STRIDE) {
+            offsets.push(frames_end);
             // 2^32 frames of 2^32 bytes: no overflow.
-            offset += u64::from(entry.frame_bytes);
-            offsets.push(offset);
+            frames_end += frames.iter().map(entries::frame_bytes).sum::<u64>();
         }
-        let id = tree::merge(&entries, &|entry| entry.value);
-        Self { raw_bytes, chunk_log2, entries, offsets, id, digest }
+        let id = tree::merge(encoded, &entries::value);
+        let digest = blake3::hash(entries.content()).into();
+        Self { raw_bytes, chunk_log2, entries, offsets, frames_end, id, digest }
     }
 
-    /// An index and its content, from the entries of a finished container.
-    pub(super) fn build(
-        raw_bytes: u64,
-        chunk_bytes: u32,
-        entries: Vec<Entry>,
-    ) -> Option<(Self, Vec<u8>)> {
+    /// The index of a finished container with these entries.
+    pub(super) fn build(raw_bytes: u64, chunk_bytes: u32, entries: Entries) -> Option<Self> {
         let chunk_log2 = u8::try_from(chunk_bytes.ilog2()).ok()?;
-        let chunks = u64::try_from(entries.len()).ok()?;
-        let mut content = Vec::new();
-        content.extend(INDEX_MAGIC);
-        content.extend(INDEX_VERSION.to_le_bytes());
-        content.push(chunk_log2);
-        content.extend([0; 5]);
-        content.extend(raw_bytes.to_le_bytes());
-        content.extend(chunks.to_le_bytes());
-        for entry in &entries {
-            content.extend(entry.value);
-            content.extend(entry.frame_bytes.to_le_bytes());
-            content.extend((if entry.is_hole { HOLE } else { 0 }).to_le_bytes());
-        }
-        let digest = blake3::hash(&content).into();
-        Some((Self::new(raw_bytes, chunk_log2, entries, digest), content))
+        let mut header = [0; 32];
+        let fields: [&[u8]; 6] = [
+            INDEX_MAGIC,
+            &INDEX_VERSION.to_le_bytes(),
+            &[chunk_log2],
+            &[0; 5],
+            &raw_bytes.to_le_bytes(),
+            &entries.len().to_le_bytes(),
+        ];
+        header.copy_from_slice(&fields.concat());
+        Some(Self::new(raw_bytes, chunk_log2, entries.with_header(header)))
+    }
+
+    /// What the index frame holds.
+    pub(super) fn content(&self) -> &[u8] {
+        self.entries.content()
     }
 
     /// The image's id: the BLAKE3 of the raw disk.
@@ -246,34 +246,42 @@ impl Index {
 
     /// How many chunks there are; at least one.
     pub fn len(&self) -> u64 {
-        u64::try_from(self.entries.len()).unwrap_or(u64::MAX)
+        self.entries.len()
     }
 
     /// Never: an image has at least one chunk.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.len() == 0
     }
 
     /// Where the last frame ends in the container.
-    fn frames_end(&self) -> u64 {
-        self.offsets.last().copied().unwrap_or_default()
+    pub(super) fn frames_end(&self) -> u64 {
+        self.frames_end
     }
 
     /// The chunk with this number.
     pub fn chunk(&self, number: u64) -> Option<Chunk> {
         let at = usize::try_from(number).ok()?;
-        let entry = self.entries.get(at)?;
+        let from = at / STRIDE;
+        let before = self.entries.encoded().get(from * STRIDE..at)?;
+        let before: u64 = before.iter().map(entries::frame_bytes).sum();
+        self.chunk_in(number, self.offsets.get(from)? + before)
+    }
+
+    /// The chunk with this number, whose frame begins here.
+    fn chunk_in(&self, number: u64, frame_offset: u64) -> Option<Chunk> {
+        let entry = self.entries.get(usize::try_from(number).ok()?)?;
         let raw_offset = number << self.chunk_log2;
         let raw_bytes = (self.raw_bytes - raw_offset).min(u64::from(self.chunk_bytes()));
         Some(Chunk {
             number,
             raw_offset,
             raw_bytes: u32::try_from(raw_bytes).unwrap_or_else(|_| self.chunk_bytes()),
-            frame_offset: *self.offsets.get(at)?,
+            frame_offset,
             frame_bytes: entry.frame_bytes,
             is_hole: entry.is_hole,
             value: entry.value,
-            is_whole_disk: self.entries.len() == 1,
+            is_whole_disk: self.len() == 1,
         })
     }
 
@@ -281,13 +289,13 @@ impl Index {
     /// the disk's end.
     pub(super) fn value_over(&self, chunks: Range<u64>) -> Option<tree::ChainingValue> {
         let range = usize::try_from(chunks.start).ok()?..usize::try_from(chunks.end).ok()?;
-        let entries = self.entries.get(range).filter(|entries| !entries.is_empty())?;
-        Some(tree::subtree(entries, &|entry| entry.value))
+        let entries = self.entries.encoded().get(range).filter(|entries| !entries.is_empty())?;
+        Some(tree::subtree(entries, &entries::value))
     }
 
     /// All chunks, in order.
     pub fn chunks(&self) -> Chunks<'_> {
-        Chunks { index: self, next: 0 }
+        Chunks { index: self, next: 0, frame_offset: 0 }
     }
 }
 
@@ -307,14 +315,16 @@ pub(crate) fn stated_raw_bytes(container: &(impl ReadAt + ?Sized)) -> Option<u64
 pub struct Chunks<'a> {
     index: &'a Index,
     next: u64,
+    frame_offset: u64,
 }
 
 impl Iterator for Chunks<'_> {
     type Item = Chunk;
 
     fn next(&mut self) -> Option<Chunk> {
-        let chunk = self.index.chunk(self.next)?;
+        let chunk = self.index.chunk_in(self.next, self.frame_offset)?;
         self.next += 1;
+        self.frame_offset += u64::from(chunk.frame_bytes);
         Some(chunk)
     }
 }
@@ -349,22 +359,4 @@ fn parse_header(header: &[u8; 32]) -> Result<(u8, u64, u64), IndexError> {
         return Err(IndexError::Damaged("it has more chunks than a container holds"));
     }
     Ok((chunk_log2, raw_bytes, chunks))
-}
-
-fn parse_entry(bytes: &[u8; 40], max_frame_bytes: u32) -> Result<Entry, IndexError> {
-    let damaged = IndexError::Damaged("an entry is cut off");
-    let (value, rest) = bytes.split_first_chunk::<32>().ok_or(damaged)?;
-    let &[s0, s1, s2, s3, f0, f1, f2, f3] = rest else {
-        return Err(IndexError::Damaged("an entry is cut off"));
-    };
-    let frame_bytes = u32::from_le_bytes([s0, s1, s2, s3]);
-    if frame_bytes == 0 || frame_bytes > max_frame_bytes {
-        return Err(IndexError::Damaged("a frame is smaller or larger than any"));
-    }
-    let is_hole = match u32::from_le_bytes([f0, f1, f2, f3]) {
-        0 => false,
-        HOLE => true,
-        _ => return Err(IndexError::Damaged("an entry has flags that nobody set")),
-    };
-    Ok(Entry { value: *value, frame_bytes, is_hole })
 }

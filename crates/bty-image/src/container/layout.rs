@@ -2,12 +2,13 @@
 
 use std::ops::Range;
 
-use super::{index::IndexError, tree::ChainingValue};
+use super::index::IndexError;
 
-/// The chunk size of new containers. Small chunks move less where little differs; large ones compress better and cost less each: a
-/// 2 GiB ext4 with 1.6 GB of programs takes 594, 562 and 534 MB in chunks of 64 KiB, 256 KiB and 1 MiB at level 3 (made by
-/// `examples/import.rs`). A container states its own, so this can change.
+/// The chunk size of new containers but large ones. Small chunks move less where little differs; large ones compress better and cost
+/// less each: docs/format/chunk-size.md measures that. A container states its own, so this can change.
 pub const CHUNK_BYTES: u32 = 256 * 1024;
+/// From this size on a disk has chunks of [`MAX_CHUNK_BYTES`]: who flashes it holds 40 bytes for each.
+const LARGE_DISK_BYTES: u64 = 64 << 30;
 /// The smallest chunk size.
 pub const MIN_CHUNK_BYTES: u32 = 1 << MIN_CHUNK_LOG2;
 /// The largest chunk size.
@@ -34,17 +35,6 @@ const SEEK_TABLE_MAGIC: u32 = 0x8F92_EAB1;
 pub(super) const SEEK_ENTRY_BYTES: usize = 8;
 pub(crate) const FOOTER_BYTES: usize = 9;
 
-/// What the index says of one chunk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Entry {
-    /// BLAKE3 chaining value.
-    pub(crate) value: ChainingValue,
-    /// Size of its frame in bytes.
-    pub(crate) frame_bytes: u32,
-    /// Whether it is all zeros.
-    pub(crate) is_hole: bool,
-}
-
 /// How many frames a file of zstd's seekable format has, from its last bytes; `None` where it is none, or one with checksums in
 /// its seek table, which containers do not have.
 pub(crate) fn seekable_frames(tail: &[u8]) -> Option<u32> {
@@ -52,6 +42,15 @@ pub(crate) fn seekable_frames(tail: &[u8]) -> Option<u32> {
     let [c0, c1, c2, c3, descriptor, m0, m1, m2, m3] = *footer;
     let ours = u32::from_le_bytes([m0, m1, m2, m3]) == SEEK_TABLE_MAGIC && descriptor == 0;
     ours.then(|| u32::from_le_bytes([c0, c1, c2, c3]))
+}
+
+/// The chunk size for a new container of a disk of so many bytes, where that is known.
+pub fn chunk_bytes_for(raw_bytes: Option<u64>) -> u32 {
+    if raw_bytes.is_some_and(|bytes| bytes >= LARGE_DISK_BYTES) {
+        MAX_CHUNK_BYTES
+    } else {
+        CHUNK_BYTES
+    }
 }
 
 /// Where the index frame's content is in a container of this length, from the last bytes of it (at least 17; [`TAIL_BYTES`] is usual).
@@ -99,10 +98,12 @@ pub(super) fn skippable_header(magic: u32, frame_bytes: u64) -> Option<[u8; 8]> 
     Some((u64::from(magic) | u64::from(content) << 32).to_le_bytes())
 }
 
-/// The seek table frame for frames of these compressed and decompressed sizes.
-pub(super) fn seek_table(frames: impl ExactSizeIterator<Item = (u32, u32)>) -> Option<Vec<u8>> {
-    let count = u32::try_from(frames.len()).ok()?;
-    let mut table = seek_table_header(count)?.to_vec();
+/// The seek table frame for so many frames of these compressed and decompressed sizes.
+pub(super) fn seek_table(count: u64, frames: impl Iterator<Item = (u32, u32)>) -> Option<Vec<u8>> {
+    let count = u32::try_from(count).ok()?;
+    let header = seek_table_header(count)?;
+    let mut table = Vec::with_capacity(usize::try_from(seek_table_bytes(count.into())).ok()?);
+    table.extend(header);
     for (compressed, decompressed) in frames {
         table.extend(compressed.to_le_bytes());
         table.extend(decompressed.to_le_bytes());

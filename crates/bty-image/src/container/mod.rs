@@ -63,6 +63,7 @@
 
 mod chunk;
 mod diff;
+mod entries;
 mod index;
 mod layout;
 mod raw_disk;
@@ -72,11 +73,14 @@ mod zeros;
 
 pub use chunk::{ChunkDecoder, ChunkError};
 pub use diff::{ChunkDiff, diff};
+pub(crate) use entries::{Entries, Entry};
 pub(crate) use index::stated_raw_bytes;
 pub use index::{Chunk, Chunks, Index, IndexError};
-pub use layout::{CHUNK_BYTES, MAX_CHUNK_BYTES, MIN_CHUNK_BYTES, TAIL_BYTES, locate};
-pub(crate) use layout::{Entry, FOOTER_BYTES, max_frame_bytes, seekable_frames};
+pub use layout::{
+    CHUNK_BYTES, MAX_CHUNK_BYTES, MIN_CHUNK_BYTES, TAIL_BYTES, chunk_bytes_for, locate,
+};
+pub(crate) use layout::{FOOTER_BYTES, max_frame_bytes, seekable_frames};
 pub use raw_disk::RawDisk;
-pub use tree::{Merging, Proof, chunk_value};
+pub use tree::{Merging, chunk_value};
 pub(crate) use write::Finish;
 pub use zeros::{NotAHole, ZERO_PARTS};

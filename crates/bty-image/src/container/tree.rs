@@ -50,33 +50,6 @@ fn split<T>(chunks: &[T]) -> Option<(&[T], &[T])> {
     chunks.split_at_checked(1 << last.ilog2())
 }
 
-/// Collects the values of what a disk really holds, in any order, and says what id that is.
-#[derive(Debug, Clone)]
-pub struct Proof {
-    values: Vec<Option<ChainingValue>>,
-}
-
-impl Proof {
-    /// For a disk of so many chunks.
-    pub fn new(chunks: u64) -> Self {
-        Self { values: vec![None; usize::try_from(chunks).unwrap_or(usize::MAX)] }
-    }
-
-    /// The chunk with this number has this value ([`chunk_value`]).
-    pub fn add(&mut self, chunk: u64, value: [u8; 32]) {
-        if let Some(slot) = usize::try_from(chunk).ok().and_then(|chunk| self.values.get_mut(chunk))
-        {
-            *slot = Some(value);
-        }
-    }
-
-    /// The id of what the disk holds; `None` unless every chunk was added.
-    pub fn id(self) -> Option<ImageId> {
-        let is_whole = !self.values.is_empty() && self.values.iter().all(Option::is_some);
-        is_whole.then(|| merge(&self.values, &|value| value.unwrap_or_default()))
-    }
-}
-
 /// Merges the values of a disk's chunks as they come, in their order, and holds a few of them only.
 #[derive(Debug, Clone, Default)]
 pub struct Merging {
@@ -123,13 +96,11 @@ mod tests {
 
     fn id_by_chunks(bytes: &[u8]) -> Option<ImageId> {
         let chunks = bytes.len().div_ceil(CHUNK);
-        let mut proof = Proof::new(chunks as u64);
-        // Backwards, since any order must do.
-        for (number, chunk) in bytes.chunks(CHUNK).enumerate().collect::<Vec<_>>().into_iter().rev()
-        {
-            proof.add(number as u64, chunk_value(chunk, (number * CHUNK) as u64, chunks == 1));
+        let mut merging = Merging::default();
+        for (number, chunk) in bytes.chunks(CHUNK).enumerate() {
+            merging.add(chunk_value(chunk, (number * CHUNK) as u64, chunks == 1));
         }
-        proof.id()
+        merging.id()
     }
 
     #[test]
@@ -158,15 +129,6 @@ mod tests {
             assert_eq!(merging.id(), Some(merge(&values, &|value| *value)), "{chunks} chunks");
         }
         assert_eq!(Merging::default().id(), None);
-    }
-
-    #[test]
-    fn a_proof_needs_every_chunk() {
-        let mut proof = Proof::new(2);
-        proof.add(1, [1; 32]);
-        proof.add(9, [1; 32]);
-        assert_eq!(proof.id(), None);
-        assert_eq!(Proof::new(0).id(), None);
     }
 
     proptest! {

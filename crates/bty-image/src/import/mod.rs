@@ -22,7 +22,7 @@ use std::{
 use bty_types::{ErrorKind, ImageId};
 
 use crate::{
-    container::{CHUNK_BYTES, Index},
+    container::Index,
     inspect::Inspection,
     source::{FinishError, Format, Source},
 };
@@ -30,8 +30,8 @@ use crate::{
 /// How to import.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Chunk size in bytes: a power of two from 64 KiB to 1 MiB.
-    pub chunk_bytes: u32,
+    /// Chunk size in bytes: a power of two from 64 KiB to 1 MiB; where none is said, [`chunk_bytes_for`](crate::container::chunk_bytes_for) the disk.
+    pub chunk_bytes: Option<u32>,
     /// zstd's level.
     pub level: i32,
     /// Worker threads; at least one.
@@ -50,7 +50,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            chunk_bytes: CHUNK_BYTES,
+            chunk_bytes: None,
             level: 3,
             workers: thread::available_parallelism().map_or(1, usize::from),
             max_raw_bytes: 1 << 40,

@@ -16,7 +16,7 @@ use super::{
     worker::{Done, Task, Worker},
 };
 use crate::{
-    container::{Entry, Finish, MAX_CHUNK_BYTES, MIN_CHUNK_BYTES},
+    container::{Entries, Finish, MAX_CHUNK_BYTES, MIN_CHUNK_BYTES, chunk_bytes_for},
     inspect::{self, inspect},
     source::{FinishError, Source},
 };
@@ -39,7 +39,8 @@ pub(super) fn run(
     cancelled: &AtomicBool,
     mut progress: impl FnMut(Progress),
 ) -> Result<Summary, ImportError> {
-    check(options)?;
+    let chunk_bytes = options.chunk_bytes.unwrap_or_else(|| chunk_bytes_for(source.raw_bytes()));
+    check(chunk_bytes)?;
     if source.raw_bytes_at_least().is_some_and(|bytes| bytes > options.max_raw_bytes) {
         return Err(ImportError::TooLarge(options.max_raw_bytes));
     }
@@ -51,12 +52,13 @@ pub(super) fn run(
     let (recycle, recycled) = mpsc::sync_channel(buffers);
     let tasks = Arc::new(Mutex::new(tasks));
     let crew: Vec<Worker> = (0..workers)
-        .map(|_| Worker::new(options.level, options.chunk_bytes))
+        .map(|_| Worker::new(options.level, chunk_bytes))
         .collect::<io::Result<_>>()
         .map_err(ImportError::Start)?;
 
     let (read, entries) = thread::scope(|scope| {
-        let reader = Reader { tasks: to_workers, recycled, buffers, options, cancelled };
+        let reader =
+            Reader { tasks: to_workers, recycled, buffers, chunk_bytes, options, cancelled };
         let reader = scope.spawn(move || reader.run(source));
         for worker in crew {
             let (tasks, to_writer) = (Arc::clone(&tasks), to_writer.clone());
@@ -81,13 +83,13 @@ pub(super) fn run(
             (Ok(read), Ok(entries)) => Ok((read, entries)),
         }
     })?;
-    finish(read, entries, destination, options)
+    finish(read, entries, destination, chunk_bytes, options)
 }
 
 /// A container of another chunk size could not be read again.
-fn check(options: &Options) -> Result<(), ImportError> {
+fn check(chunk_bytes: u32) -> Result<(), ImportError> {
     let sizes = MIN_CHUNK_BYTES..=MAX_CHUNK_BYTES;
-    if sizes.contains(&options.chunk_bytes) && options.chunk_bytes.is_power_of_two() {
+    if sizes.contains(&chunk_bytes) && chunk_bytes.is_power_of_two() {
         return Ok(());
     }
     let problem = "the chunk size is not a power of two from 64 KiB to 1 MiB";
@@ -108,6 +110,7 @@ struct Reader<'a> {
     tasks: mpsc::SyncSender<Task>,
     recycled: mpsc::Receiver<Vec<u8>>,
     buffers: usize,
+    chunk_bytes: u32,
     options: &'a Options,
     cancelled: &'a AtomicBool,
 }
@@ -124,7 +127,7 @@ impl Reader<'_> {
             }
             let Some(mut raw) = self.buffer(number) else { break };
             (&mut source)
-                .take(self.options.chunk_bytes.into())
+                .take(self.chunk_bytes.into())
                 .read_to_end(&mut raw)
                 .map_err(|source| ImportError::Read { raw_bytes, source })?;
             if raw.is_empty() {
@@ -151,9 +154,7 @@ impl Reader<'_> {
     /// A new buffer for the first chunks, a used one after; `None` where the writer has ended.
     fn buffer(&self, number: u64) -> Option<Vec<u8>> {
         if usize::try_from(number).is_ok_and(|number| number < self.buffers) {
-            return Some(Vec::with_capacity(
-                usize::try_from(self.options.chunk_bytes).unwrap_or_default(),
-            ));
+            return Some(Vec::with_capacity(usize::try_from(self.chunk_bytes).unwrap_or_default()));
         }
         let mut raw = self.recycled.recv().ok()?;
         raw.clear();
@@ -166,8 +167,8 @@ fn write(
     recycle: &mpsc::SyncSender<Vec<u8>>,
     destination: &mut impl Write,
     mut progress: impl FnMut(u64, u64, u64) -> Result<(), ImportError>,
-) -> Result<Vec<Entry>, ImportError> {
-    let mut entries = Vec::new();
+) -> Result<Entries, ImportError> {
+    let mut entries = Entries::new();
     let mut early: BTreeMap<u64, Done> = BTreeMap::new();
     let (mut next, mut unpacked_bytes, mut raw_bytes, mut container_bytes) = (0, 0, 0, 0);
     for done in results {
@@ -191,8 +192,9 @@ fn write(
 
 fn finish(
     read: Whole,
-    entries: Vec<Entry>,
+    entries: Entries,
     destination: &mut impl Write,
+    chunk_bytes: u32,
     options: &Options,
 ) -> Result<Summary, ImportError> {
     let Whole { source, raw_bytes, head } = read;
@@ -207,17 +209,13 @@ fn finish(
         }
         FinishError::Checksum { .. } | FinishError::Read(_) => ImportError::Finish(problem),
     })?;
-    let frames: u64 = entries.iter().map(|entry| u64::from(entry.frame_bytes)).sum();
-    let finish = Finish::new(raw_bytes, options.chunk_bytes, entries)
-        .ok_or(ImportError::TooLarge(raw_bytes))?;
+    let finish =
+        Finish::new(raw_bytes, chunk_bytes, entries).ok_or(ImportError::TooLarge(raw_bytes))?;
     let found = finish.index.id();
     if let Some(wanted) = options.expect_id.filter(|&wanted| wanted != found) {
         return Err(ImportError::WrongId { wanted, found });
     }
-    destination
-        .write_all(&finish.bytes)
-        .and_then(|()| destination.flush())
-        .map_err(ImportError::Write)?;
-    let container_bytes = frames + u64::try_from(finish.bytes.len()).unwrap_or_default();
+    finish.write(destination).map_err(ImportError::Write)?;
+    let container_bytes = finish.container_bytes();
     Ok(Summary { index: finish.index, container_bytes, format, inspection: inspect(&head) })
 }

@@ -97,7 +97,7 @@ impl Lab {
             Err(problem) => return (out, Err(chain(&problem))),
         };
         let mut file = File::create(&out).unwrap();
-        let options = Options { chunk_bytes: 64 * 1024, ..Options::default() };
+        let options = Options { chunk_bytes: Some(64 * 1024), ..Options::default() };
         let outcome = import(source, &mut file, &options, &AtomicBool::new(false), |_| {});
         (out, outcome.map_err(|problem| chain(&problem)))
     }

@@ -12,7 +12,7 @@ use std::{
 use bty_api::registry::v1::ImportProgress;
 use bty_image::{
     assemble::Assembly,
-    container::{CHUNK_BYTES, Index, MAX_CHUNK_BYTES, RawDisk},
+    container::{Index, RawDisk, chunk_bytes_for},
     import::ImportError,
     inspect,
 };
@@ -30,8 +30,6 @@ use crate::{
     record::{Image, NewEvent},
 };
 
-/// From this size on a disk without a base has larger chunks.
-const LARGE_DISK_BYTES: u64 = 64 << 30;
 /// Values in one message.
 const VALUES: u64 = 1024;
 
@@ -125,8 +123,7 @@ impl Capture {
     pub(crate) fn chunk_bytes(&self) -> u32 {
         match &self.base {
             Some(base) => base.index.chunk_bytes(),
-            None if self.raw_bytes < LARGE_DISK_BYTES => CHUNK_BYTES,
-            None => MAX_CHUNK_BYTES,
+            None => chunk_bytes_for(Some(self.raw_bytes)),
         }
     }
 }
