@@ -61,6 +61,8 @@ fn generate() -> Result<BTreeMap<String, Vec<u8>>> {
     let mut config = prost_build::Config::new();
     // Names let btyctl write any message as JSON from its descriptor.
     config.enable_type_names();
+    // It has one of its own.
+    config.skip_debug([".bty.types.v1.Content"]);
     tonic_prost_build::configure()
         .out_dir(scratch.path())
         .include_file("mod.rs")

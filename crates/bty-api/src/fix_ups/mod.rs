@@ -2,6 +2,8 @@
 
 pub mod read;
 
+use std::fmt;
+
 use bty_types::{
     ParseError,
     fix_ups::{Content, DroppedFile, FilePlace, FixUps, Seed, SeedPlace},
@@ -35,7 +37,7 @@ impl From<&DroppedFile> for wire::DroppedFile {
             partition: file.at.partition.to_string(),
             path: file.at.path.to_string(),
             content: Some((&file.content).into()),
-            mode: file.mode,
+            mode: Some(file.mode),
             uid: file.owner.0,
             gid: file.owner.1,
         }
@@ -46,6 +48,14 @@ impl From<&Content> for wire::Content {
     fn from(content: &Content) -> Self {
         let bytes = content.bytes().to_vec();
         Self { size_bytes: bytes.len() as u64, bytes }
+    }
+}
+
+// What a person asks to have put on a disk may be secret, and belongs in no log.
+impl fmt::Debug for wire::Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = self.size_bytes.max(self.bytes.len() as u64);
+        f.debug_struct("Content").field("size_bytes", &bytes).finish_non_exhaustive()
     }
 }
 
@@ -156,12 +166,31 @@ fn content(message: &wire::Content) -> Result<Content, ParseError> {
 fn file(message: &wire::DroppedFile) -> Result<DroppedFile, ParseError> {
     let at = FilePlace { partition: message.partition.parse()?, path: message.path.parse()? };
     let content = message.content.as_ref().map(content).transpose()?.unwrap_or_default();
-    Ok(DroppedFile { at, content, mode: message.mode, owner: (message.uid, message.gid) })
+    Ok(DroppedFile {
+        at,
+        content,
+        mode: message.mode.unwrap_or(DroppedFile::MODE),
+        owner: (message.uid, message.gid),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_without_a_mode_can_be_read_by_all_and_is_not_shown() {
+        let message = wire::DroppedFile {
+            partition: "2".into(),
+            path: "/etc/motd".into(),
+            content: Some((&Content::new(b"secret".to_vec())).into()),
+            ..wire::DroppedFile::default()
+        };
+        assert_eq!(file(&message).unwrap().mode, 0o644);
+        let shown = format!("{message:?}");
+        let secret = format!("{:?}", b"secret");
+        assert!(shown.contains("size_bytes: 6") && !shown.contains(&secret), "{shown}");
+    }
 
     fn wanted() -> FixUps {
         let content = |text: &str| Content::new(text.as_bytes().to_vec());

@@ -91,14 +91,12 @@ impl ReadError {
     }
 }
 
-const MODE: u32 = 0o644;
-
 impl FromStr for AskedFile {
     type Err = ParseError;
 
     fn from_str(text: &str) -> Result<Self, ParseError> {
         let refuse = |reason| ParseError::new("a file to put on a disk", text, reason);
-        let (mut rest, mut mode, mut owner) = (text, MODE, (0, 0));
+        let (mut rest, mut mode, mut owner) = (text, DroppedFile::MODE, (0, 0));
         while let Some((before, option)) = rest.rsplit_once(',') {
             if let Some(value) = option.strip_prefix("mode=") {
                 mode = u32::from_str_radix(value, 8)

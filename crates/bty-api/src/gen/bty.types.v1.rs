@@ -643,6 +643,7 @@ impl ::prost::Name for FixUps {
 }
 /// Bytes that may be secret: the registry gives them to the machine's agent, and to nobody else.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
 pub struct Content {
     /// The bytes; empty in what the registry shows.
     #[prost(bytes = "vec", tag = "1")]
@@ -702,9 +703,9 @@ pub struct DroppedFile {
     /// What is in it.
     #[prost(message, optional, tag = "3")]
     pub content: ::core::option::Option<Content>,
-    /// Its mode, such as 0600, where the file system has modes.
-    #[prost(uint32, tag = "4")]
-    pub mode: u32,
+    /// Its mode, such as 0600, where the file system has modes; absent for 0644.
+    #[prost(uint32, optional, tag = "4")]
+    pub mode: ::core::option::Option<u32>,
     /// Its owner, where the file system has owners.
     #[prost(uint32, tag = "5")]
     pub uid: u32,

@@ -14,7 +14,7 @@ use super::{
     show::{Show, Written},
 };
 use crate::{
-    engine::{Compare, Event, Holes, Options, ReadBack, Step, flash},
+    engine::{Compare, Event, FlashError, Holes, Options, ReadBack, Step, flash},
     firmware, fixup, supply, target,
 };
 
@@ -64,8 +64,32 @@ pub(super) fn run(arguments: &WriteArguments) -> Result<(), Failure> {
         }
         Err(problem) => {
             show.end();
-            Err(Failure::of(problem.kind(), &problem))
+            let (from, onto) = (&arguments.image, &disk.path);
+            let why = Failure::of(problem.kind(), &problem).message;
+            let advice = advice(&problem).map(|advice| format!(".\n{advice}")).unwrap_or_default();
+            let message = format!("writing {from} to {onto}: {why}{advice}");
+            Err(Failure::new(problem.kind(), message))
         }
+    }
+}
+
+/// What to do next, where the reason alone doesn't tell.
+const fn advice(problem: &FlashError) -> Option<&'static str> {
+    match problem {
+        FlashError::Write { .. }
+        | FlashError::Read { .. }
+        | FlashError::Flush(_)
+        | FlashError::Mismatch { .. } => Some(
+            "It does not boot now. `bty-flasher health` and the kernel's log tell more of the disk; the same command again goes on from \
+             here, on another cable, port or disk if need be.",
+        ),
+        FlashError::Chunk(_) | FlashError::NoHole(_) | FlashError::WrongId { .. } => Some(
+            "The disk does not boot now. Get the image anew, and write it with the same command.",
+        ),
+        FlashError::Incomplete | FlashError::Supply(_) => Some(
+            "If anything was written, the disk does not boot now. The same command again goes on from here.",
+        ),
+        _ => None,
     }
 }
 

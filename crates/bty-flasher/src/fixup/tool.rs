@@ -4,11 +4,19 @@ use std::{
     ffi::OsStr,
     fs,
     io::{self, Read},
-    os::unix::fs::PermissionsExt,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::mpsc::{self, RecvTimeoutError},
+    thread,
+    time::Duration,
 };
 
+use rustix::process::{Pid, Signal, kill_process_group};
+
+/// For how long a tool may work: a disk that answers no more would hold the machine for ever. Growing the file system of the largest
+/// disk takes minutes.
+const PATIENCE: Duration = Duration::from_mins(30);
 /// Characters of what a tool complained that are repeated.
 const MOST_CHARS: usize = 300;
 /// Bytes of it that are kept meanwhile: its end, which tells most.
@@ -33,6 +41,15 @@ pub(super) fn run(program: &Path, arguments: &[&OsStr]) -> Result<(), String> {
 
 /// The same of a tool that has more than one good exit code, the last of which is this.
 pub(super) fn run_to(program: &Path, arguments: &[&OsStr], last_good: i32) -> Result<(), String> {
+    run_within(program, arguments, last_good, PATIENCE)
+}
+
+fn run_within(
+    program: &Path,
+    arguments: &[&OsStr],
+    last_good: i32,
+    patience: Duration,
+) -> Result<(), String> {
     let name = program.display();
     let failed = |problem: io::Error| format!("running {name}: {problem}");
     let (mut output, input) = io::pipe().map_err(failed)?;
@@ -42,10 +59,28 @@ pub(super) fn run_to(program: &Path, arguments: &[&OsStr], last_good: i32) -> Re
         .stdin(Stdio::null())
         .stdout(input.try_clone().map_err(failed)?)
         .stderr(input)
+        .process_group(0)
         .spawn()
         .map_err(failed)?;
-    let said = ending(&mut output);
+    let (said, is_late) = thread::scope(|scope| {
+        let (done, ended) = mpsc::channel::<()>();
+        let group = Pid::from_child(&child);
+        let watch = scope.spawn(move || {
+            let is_late = ended.recv_timeout(patience) == Err(RecvTimeoutError::Timeout);
+            if is_late {
+                // It is not waited for yet, so the number is still its own. One that is gone already can't be killed.
+                let _ = kill_process_group(group, Signal::KILL);
+            }
+            is_late
+        });
+        let said = ending(&mut output);
+        drop(done);
+        (said, watch.join().unwrap_or_default())
+    });
     let status = child.wait().map_err(failed)?;
+    if is_late {
+        return Err(format!("{name} did not end within {patience:?} and was killed"));
+    }
     if status.code().is_some_and(|code| (0..=last_good).contains(&code)) {
         return Ok(());
     }
@@ -82,5 +117,13 @@ mod tests {
         let why = ran(talk, 1).unwrap_err();
         assert!(why.contains("exit status: 2: ") && why.ends_with("line 19999 bad"), "{why}");
         assert!(why.len() < 400, "{why}");
+    }
+
+    #[test]
+    fn a_tool_that_does_not_end_is_killed_with_what_it_started() {
+        let shell = find("sh").unwrap();
+        let arguments = [OsStr::new("-c"), OsStr::new("sleep 600 & sleep 600")];
+        let why = run_within(&shell, &arguments, 0, Duration::from_millis(200)).unwrap_err();
+        assert!(why.ends_with("did not end within 200ms and was killed"), "{why}");
     }
 }

@@ -65,6 +65,11 @@ pub struct DroppedFile {
     pub owner: (u32, u32),
 }
 
+impl DroppedFile {
+    /// The mode of one whose mode nobody said.
+    pub const MODE: u32 = 0o644;
+}
+
 impl Seed {
     /// Its files, as cloud-init calls them.
     pub fn files(&self) -> Vec<(&'static str, &Content)> {
