@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::{net::Ipv4Addr, path::Path, time::Duration};
+use std::{collections::BTreeSet, net::Ipv4Addr, path::Path, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use bty_api::{
@@ -181,23 +181,20 @@ fn a_proxy_keeps_silent_for_machines_that_do_not_netboot() -> Result<()> {
     let config = "[dhcp]\nignore = [\"52:54:00:77:00:01\"]\n";
     let running = daemon(folder.path(), &server.namespace, config)?;
     let mut client = Client::on(&host, MAC)?;
-    client.send(EVERYBODY, NOBODY, &[(53, &[1]), (60, b"udhcp 1.35.0")])?;
-    client.send(EVERYBODY, NOBODY, &[(53, &[1]), (60, UEFI), (93, &[0, 7])])?;
-    bty_testkit::wait::until_true("both silences", Duration::from_secs(10), || {
-        Ok(asked(folder.path())?.0.len() == 2)
+    // As clients do, again and again: a link that has just come up may lose a packet.
+    let silences = bty_testkit::wait::until("both silences", Duration::from_secs(10), || {
+        client.send(EVERYBODY, NOBODY, &[(53, &[1]), (60, b"udhcp 1.35.0")])?;
+        client.send(EVERYBODY, NOBODY, &[(53, &[1]), (60, UEFI), (93, &[0, 7])])?;
+        let (exchanges, _) = asked(folder.path())?;
+        let told = exchanges.into_iter().map(|exchange| (exchange.answer, exchange.reason));
+        let told: BTreeSet<_> = told.collect();
+        Ok((told.len() >= 2).then_some(told))
     })?;
-    let (exchanges, _) = asked(folder.path())?;
-    let reasons: Vec<_> = exchanges
-        .iter()
-        .map(|exchange| (exchange.answer.as_str(), exchange.reason.as_str()))
-        .collect();
-    assert_eq!(
-        reasons,
-        [
-            ("", "the configuration says not to netboot this machine"),
-            ("", "it doesn't netboot; the LAN's own DHCP server answers it"),
-        ]
-    );
+    let wanted = [
+        "it doesn't netboot; the LAN's own DHCP server answers it",
+        "the configuration says not to netboot this machine",
+    ];
+    assert_eq!(silences, wanted.map(|why| (String::new(), why.to_owned())).into());
     running.stop()
 }
 

@@ -61,6 +61,7 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
     let with = |more: &[&'static str]| daemon.iter().chain(more).copied().collect::<Vec<_>>();
     BTreeMap::from([
         ("bty-types", vec![]),
+        ("bty-fetch", vec![]),
         ("bty-image", vec!["bty-types"]),
         ("bty-sys", vec!["bty-types"]),
         ("bty-disk", vec!["bty-types", "bty-sys"]),
@@ -69,8 +70,8 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("bty-dhcp", daemon.clone()),
         ("bty-tftp", daemon.clone()),
         ("bty-httpd", daemon.clone()),
-        ("bty-registry", with(&["bty-image"])),
-        ("bty-flasher", with(&["bty-image", "bty-disk", "bty-sys"])),
+        ("bty-registry", with(&["bty-fetch", "bty-image"])),
+        ("bty-flasher", with(&["bty-fetch", "bty-image", "bty-disk", "bty-sys"])),
         ("btyctl", vec!["bty-types", "bty-api", "bty-image"]),
         ("bty-testkit", vec!["bty-types", "bty-api"]),
         ("bty-tests", with(&["bty-image", "bty-testkit"])),

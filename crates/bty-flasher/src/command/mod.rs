@@ -186,7 +186,7 @@ enum LeaveOut {
 /// What to compare.
 #[derive(Debug, clap::Args)]
 struct VerifyDiskArguments {
-    /// A file in any format that bty imports, or the http://ADDRESS/ URL of a
+    /// A file in any format that bty imports, or the http or https URL of a
     /// bty container.
     image: String,
     /// The disk: /dev/sdX, serial:S, wwn:W, or only.
@@ -199,7 +199,7 @@ struct VerifyDiskArguments {
 /// What to write where.
 #[derive(Debug, clap::Args)]
 struct WriteArguments {
-    /// A file in any format that bty imports, or the http://ADDRESS/ URL of a
+    /// A file in any format that bty imports, or the http or https URL of a
     /// bty container.
     image: String,
     /// The disk: /dev/sdX, serial:S, wwn:W, or only.

@@ -84,7 +84,7 @@ const fn advice(problem: &FlashError) -> Option<&'static str> {
              here, on another cable, port or disk if need be.",
         ),
         FlashError::Chunk(_) | FlashError::NoHole(_) | FlashError::WrongId { .. } => Some(
-            "The disk does not boot now. Get the image anew, and write it with the same command.",
+            "If anything was written, the disk does not boot now. Get the image anew, and write it with the same command.",
         ),
         FlashError::Incomplete | FlashError::Supply(_) => Some(
             "If anything was written, the disk does not boot now. The same command again goes on from here.",

@@ -3,7 +3,7 @@
 
 mod begun;
 mod container_file;
-mod container_http;
+mod http;
 mod raw_stream;
 
 use std::path::Path;
@@ -17,7 +17,7 @@ use bty_types::{ErrorKind, ImageId};
 
 use begun::Begun;
 pub use container_file::ContainerFile;
-pub use container_http::ContainerHttp;
+pub use http::ContainerHttp;
 pub use raw_stream::RawStream;
 
 /// An image.
@@ -149,7 +149,7 @@ pub struct Opened {
     pub inspection: Inspection,
 }
 
-/// Opens an image: the http URL of a container, or a file in any format that the importer reads.
+/// Opens an image: the http or https URL of a container, or a file in any format that the importer reads.
 pub fn open(image: &str) -> Result<Opened, SupplyError> {
     if image.contains("://") {
         return open_container(ContainerHttp::open(image, None)?);

@@ -1,11 +1,17 @@
 //! Fetching a container from servers as they are: cut connections are taken up again, and lies are found out.
 
-use std::fs;
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+use bty_testkit::Program;
 
 use crate::{
-    disk::{LoopDisk, failure, record, write},
+    disk::{FLASHER, LoopDisk, failure, record, write},
     image::Image,
     server::{Fault, Server},
+    tls::Publisher,
 };
 
 const MIB: usize = 1 << 20;
@@ -110,4 +116,52 @@ fn a_server_without_strong_tags_is_good_enough() {
         let disk = LoopDisk::new(4 * MIB, 512);
         assert_eq!(record(&write(&server.url(), &disk))["id"], image.id());
     }
+}
+
+#[test]
+fn an_image_comes_by_https_from_where_its_publisher_sends_on_to() {
+    let mut image = Image::new(3 * MIB);
+    // Data in many places, so that there are many requests.
+    for at in (4..24).map(|at| 2 * at * MIB) {
+        image.raw.resize(at, 0);
+        let start = image.raw[..100_000].to_vec();
+        image.raw.extend(start);
+    }
+    image.raw.resize(64 * MIB, 0);
+    let server = Server::new(served(&image), Vec::new());
+    let publisher = Publisher::new(server.address());
+    let disk = LoopDisk::sparse(64 << 20);
+    let certificate = publisher.certificate();
+    let output = Program::new(FLASHER)
+        .args(["write", &publisher.url(), disk.node(), "--yes", "--output", "json"])
+        .env("SSL_CERT_FILE", &certificate)
+        .output()
+        .unwrap();
+    let record = record(&output);
+    assert_eq!((&record["id"], &record["proved"]), (&image.id().into(), &true.into()));
+    assert!(disk.content() == image.raw, "the disk is not the image");
+    // The address was found out anew whenever it was good no more, and not for each request.
+    let (sent_on, refused) = publisher.counts();
+    assert!(refused > 0 && sent_on > 1, "sent on {sent_on} times, refused {refused} times");
+    assert!(sent_on < server.requests(), "{sent_on} of {}", server.requests());
+
+    // A certificate that this machine doesn't take is no reason to ask again and again.
+    let asked = Instant::now();
+    let other = LoopDisk::new(4 * MIB, 512);
+    let (code, complaint) = failure(&write(&publisher.url(), &other));
+    assert_eq!(code, Some(7), "{complaint}");
+    assert!(complaint.contains("certificate") && complaint.contains("localhost"), "{complaint}");
+    assert!(!complaint.contains("tries"), "{complaint}");
+    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+    other.assert_untouched();
+}
+
+#[test]
+fn a_name_that_nobody_knows_is_said() {
+    let disk = LoopDisk::new(4 * MIB, 512);
+    let (code, complaint) = failure(&write("http://me:secret@nobody.invalid/x.img.zst", &disk));
+    assert_eq!(code, Some(7), "{complaint}");
+    assert!(complaint.contains("fetching http://nobody.invalid/x.img.zst"), "{complaint}");
+    assert!(!complaint.contains("secret"), "{complaint}");
+    disk.assert_untouched();
 }

@@ -15,5 +15,6 @@ mod image;
 mod plans;
 mod refuse;
 mod server;
+mod tls;
 mod verify;
 mod write;

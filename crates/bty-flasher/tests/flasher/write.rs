@@ -140,7 +140,10 @@ fn a_damaged_container_leaves_a_disk_that_does_not_boot() {
     let (code, complaint) = failure(&write(text(&path), &disk));
     assert_eq!(code, Some(8), "{complaint}");
     assert!(complaint.contains(&format!("chunk {}", hurt.number)), "{complaint}");
-    disk.assert_not_bootable();
+    // It may be found before anything was written.
+    if !disk.is_untouched() {
+        disk.assert_not_bootable();
+    }
 }
 
 #[test]

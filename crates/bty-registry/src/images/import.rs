@@ -10,6 +10,7 @@ use std::{
 };
 
 use bty_api::registry::v1::{ImportProgress, Partition};
+use bty_fetch::without_secrets;
 use bty_image::import::{ImportError, Summary};
 use bty_types::{Checksum, ImageId, ImageName};
 use reqwest::Url;
@@ -22,7 +23,7 @@ use super::{
     contents::Seen,
     conversion::{Import, Imported, Opened},
     feed::feed,
-    fetch::{Download, Place, failed, without_secrets},
+    fetch::{Download, Place, failed},
     files::Unfinished,
     oci::{Artifact, Resolved},
 };

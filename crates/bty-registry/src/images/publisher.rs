@@ -1,13 +1,13 @@
 //! What a publisher says of a file: a list of checksums, and the signature of that, or of the file itself.
 
 use bty_api::registry::v1::ImportOptions;
+use bty_fetch::without_secrets;
 use bty_types::{Checksum, ChecksumList};
 use minisign_verify::{PublicKey, Signature};
 use reqwest::Url;
 
 use super::{
     Fetcher, ImportProblem,
-    fetch::without_secrets,
     openpgp::{Detached, Keyring, OpenPgpProblem, clear_text, is_clear_signed},
     url,
     witness::{Minisign, Sort, Witness},

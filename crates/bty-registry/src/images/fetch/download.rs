@@ -366,7 +366,7 @@ impl Trouble {
 /// Whether asking again may help.
 fn is_passing(problem: &ImportProblem) -> bool {
     match problem {
-        ImportProblem::Fetch { source, .. } => !source.is_redirect() && !source.is_builder(),
+        ImportProblem::Fetch { source, .. } => !bty_fetch::is_lasting(source),
         ImportProblem::Answer { status, .. } => {
             status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429)
         }

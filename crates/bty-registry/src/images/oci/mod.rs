@@ -9,6 +9,7 @@ mod manifest;
 mod problem;
 mod reference;
 
+use bty_fetch::without_secrets;
 use bty_types::Checksum;
 use reqwest::{
     Client, RequestBuilder, Response, StatusCode, Url,
@@ -18,7 +19,7 @@ use sha2::{Digest as _, Sha256, Sha512};
 
 use super::{
     Fetcher, ImportProblem,
-    fetch::{SMALL_TIMEOUT, failed, read_all, without_secrets},
+    fetch::{SMALL_TIMEOUT, failed, read_all},
 };
 use challenge::Challenge;
 pub(crate) use login::Login;
