@@ -77,7 +77,8 @@ pub(crate) fn live(shell: &Shell, profile: Profile, cpus: &[Cpu]) -> Result<Path
 
 /// Runs this same command again as root, through sudo: the lab needs namespaces, cargo does not.
 pub(crate) fn again_as_root() -> Result<()> {
-    let program = std::env::current_exe().context("asking where this program is")?;
+    // Not this process's own file, which the build of all may have replaced.
+    let program = crate::workspace::root().join("target").join(Profile::Lab.folder()).join("xtask");
     let status = std::process::Command::new("sudo")
         .arg("--preserve-env=PATH,HOME,CARGO_HOME,RUSTUP_HOME,TERM")
         .arg(program)

@@ -3,9 +3,15 @@
 mod redirects;
 mod secrets;
 
-use std::{error::Error, io, time::Duration};
+use std::{
+    error::Error,
+    io,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
-use reqwest::{Client, Url};
+use reqwest::{Client, StatusCode, Url};
+use rustls::{ClientConfig, RootCertStore};
 
 pub use secrets::without_secrets;
 
@@ -27,16 +33,33 @@ pub fn url(text: &str) -> Result<Url, UrlError> {
 }
 
 /// A client whose servers may say nothing for so long. It takes the certificates that this machine takes, and five redirects, none of
-/// which gives up the encryption.
+/// which gives up the encryption. Where the machine has no certificates, http works all the same.
 pub fn client(patience: Duration) -> Result<Client, reqwest::Error> {
-    // An error means that it is installed already.
-    let _ = rustls::crypto::ring::default_provider().install_default();
     Client::builder()
+        .tls_backend_preconfigured(tls())
         .connect_timeout(CONNECT_TIMEOUT)
         .read_timeout(patience)
         .redirect(redirects::policy())
+        // It would tell another server what the query has.
+        .referer(false)
         .user_agent(concat!("bty/", env!("CARGO_PKG_VERSION")))
         .build()
+}
+
+/// Certificates are read once: they are some hundred files, and take memory.
+fn tls() -> ClientConfig {
+    static CONFIG: OnceLock<ClientConfig> = OnceLock::new();
+    let made = CONFIG.get_or_init(|| {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("ring has the protocols that are its own defaults")
+            .with_root_certificates(roots)
+            .with_no_client_auth()
+    });
+    made.clone()
 }
 
 /// Whether the same request would fail the same way again: one that can't be made, a redirect that isn't followed, or a certificate that
@@ -45,12 +68,17 @@ pub fn is_lasting(problem: &reqwest::Error) -> bool {
     problem.is_builder() || problem.is_redirect() || is_about_certificates(problem)
 }
 
-/// Whether TLS is what is at the bottom of it.
+/// Whether a server that answers so may answer otherwise later.
+pub fn is_passing(status: StatusCode) -> bool {
+    status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429)
+}
+
+/// Whether a certificate is what is at the bottom of it.
 fn is_about_certificates(problem: &(dyn Error + 'static)) -> bool {
     // What an io::Error holds is not among its sources, but those of what it holds are.
     let held = problem.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
     let held = held.map(|held| held as &(dyn Error + 'static));
-    problem.is::<rustls::Error>()
+    matches!(problem.downcast_ref(), Some(rustls::Error::InvalidCertificate(_)))
         || held.is_some_and(is_about_certificates)
         || problem.source().is_some_and(is_about_certificates)
 }
@@ -67,5 +95,16 @@ mod tests {
         for text in ["http://10.0.0.1/x", "https://example.org:8443/x?y=1"] {
             assert_eq!(url(text).unwrap().as_str(), text);
         }
+    }
+
+    #[test]
+    fn a_certificate_that_is_not_taken_lasts_and_a_server_that_ends_does_not() {
+        let of = |problem| io::Error::new(io::ErrorKind::InvalidData, problem);
+        let refused = rustls::Error::InvalidCertificate(rustls::CertificateError::Expired);
+        assert!(is_about_certificates(&of(refused.clone())));
+        assert!(is_about_certificates(&io::Error::other(of(refused))));
+        let ended = rustls::Error::AlertReceived(rustls::AlertDescription::InternalError);
+        assert!(!is_about_certificates(&of(ended)));
+        assert!(!is_about_certificates(&io::Error::from(io::ErrorKind::ConnectionReset)));
     }
 }

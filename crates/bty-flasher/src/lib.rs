@@ -9,6 +9,7 @@ pub mod fixup;
 pub mod supply;
 
 mod agent;
+mod any_offset;
 mod calm;
 mod capture;
 mod command;

@@ -29,6 +29,7 @@ pub(super) fn run(arguments: &WriteArguments) -> Result<(), Failure> {
     if let Some(file) = &arguments.receipt {
         receipt::check_place(file)?;
     }
+    let image_name = supply::named(&arguments.image);
     let supply::Opened { mut image, inspection } =
         supply::open(&arguments.image).map_err(|problem| Failure::of(problem.kind(), &problem))?;
     let sector_bytes = inspection.sector_bytes;
@@ -38,7 +39,7 @@ pub(super) fn run(arguments: &WriteArguments) -> Result<(), Failure> {
     let disk = target::choose(&system, &selector, needs).map_err(refused)?;
     target::check_health(&disk, arguments.failing_disk_ok).map_err(refused)?;
     if !arguments.yes {
-        ask(&disk, &format!("Write {} to it?", arguments.image))?;
+        ask(&disk, &format!("Write {image_name} to it?"))?;
     }
     let device = target::open(&system, &disk).map_err(refused)?;
     let (image_id, started) = (image.id(), SystemTime::now());
@@ -54,7 +55,7 @@ pub(super) fn run(arguments: &WriteArguments) -> Result<(), Failure> {
             let fix_ups = fixup::apply(&device, &wanted, &record);
             device.show_new_partitions();
             let next_boot = firmware::boot_next(device, &disk, arguments.boot_entry);
-            let asked = (arguments.image.as_str(), image_id, selector.to_string());
+            let asked = (image_name.as_str(), image_id, selector.to_string());
             let saved = match &arguments.receipt {
                 Some(file) => receipt::write(file, asked, (&record, &fix_ups), &disk, started),
                 None => Ok(()),
@@ -64,10 +65,10 @@ pub(super) fn run(arguments: &WriteArguments) -> Result<(), Failure> {
         }
         Err(problem) => {
             show.end();
-            let (from, onto) = (&arguments.image, &disk.path);
+            let onto = &disk.path;
             let why = Failure::of(problem.kind(), &problem).message;
             let advice = advice(&problem).map(|advice| format!(".\n{advice}")).unwrap_or_default();
-            let message = format!("writing {from} to {onto}: {why}{advice}");
+            let message = format!("writing {image_name} to {onto}: {why}{advice}");
             Err(Failure::new(problem.kind(), message))
         }
     }
@@ -80,7 +81,7 @@ const fn advice(problem: &FlashError) -> Option<&'static str> {
         | FlashError::Read { .. }
         | FlashError::Flush(_)
         | FlashError::Mismatch { .. } => Some(
-            "It does not boot now. `bty-flasher health` and the kernel's log tell more of the disk; the same command again goes on from \
+            "If anything was written, it does not boot now. `bty-flasher health` and the kernel's log tell more of the disk; the same command again goes on from \
              here, on another cable, port or disk if need be.",
         ),
         FlashError::Chunk(_) | FlashError::NoHole(_) | FlashError::WrongId { .. } => Some(

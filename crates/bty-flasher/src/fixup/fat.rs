@@ -15,7 +15,8 @@ use bty_sys::ALIGNMENT;
 use bty_types::fix_ups::DroppedFile;
 use fatfs::{FileSystem, FsOptions};
 
-use super::look::{self, Bytes, Volume};
+use super::look::Volume;
+use crate::any_offset::{self, Bytes};
 
 const PAGE: u64 = ALIGNMENT as u64;
 const SMALLEST_SECTOR: usize = 512;
@@ -135,7 +136,7 @@ impl<'d> Window<'d> {
     /// Writes what was changed, from its end to its beginning.
     fn store(&self) -> io::Result<()> {
         for (number, page) in self.pages.iter().rev().filter(|(_, page)| page.is_changed) {
-            look::write(self.disk, &page.bytes, self.start + number * PAGE)?;
+            any_offset::write(self.disk, &page.bytes, self.start + number * PAGE)?;
         }
         self.disk.flush()
     }

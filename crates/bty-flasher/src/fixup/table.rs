@@ -14,10 +14,8 @@ use bty_types::{
     fix_ups::{Seed, SeedPlace},
 };
 
-use super::{
-    FixUpResult, cidata,
-    look::{self, Bytes},
-};
+use super::{FixUpResult, cidata, look};
+use crate::any_offset::{self, Bytes};
 
 /// What is to become of the table.
 struct Planned {
@@ -174,7 +172,7 @@ fn plan(
 
 fn write(disk: &dyn Target, table: &Table, seed: Option<(Slot, &Seed)>) -> Result<(), String> {
     let put = |bytes: &[u8], offset: u64| {
-        look::write(disk, bytes, offset)
+        any_offset::write(disk, bytes, offset)
             .and_then(|()| disk.flush())
             .map_err(|problem| format!("writing at byte {offset}: {problem}"))
     };

@@ -149,9 +149,18 @@ pub struct Opened {
     pub inspection: Inspection,
 }
 
+/// An image as it may be shown and recorded: a URL without what lets anybody in.
+pub fn named(image: &str) -> String {
+    if is_url(image) { http::named(image) } else { image.to_owned() }
+}
+
+fn is_url(image: &str) -> bool {
+    image.contains("://")
+}
+
 /// Opens an image: the http or https URL of a container, or a file in any format that the importer reads.
 pub fn open(image: &str) -> Result<Opened, SupplyError> {
-    if image.contains("://") {
+    if is_url(image) {
         return open_container(ContainerHttp::open(image, None)?);
     }
     let path = Path::new(image);

@@ -94,14 +94,9 @@ impl LoopDisk {
         fs::File::options().read(true).write(true).open(self.folder.path().join("disk")).unwrap()
     }
 
-    /// Whether not a byte was written.
-    pub(crate) fn is_untouched(&self) -> bool {
-        self.content().iter().all(|&byte| byte == OLD)
-    }
-
     /// Asserts that not a byte was written.
     pub(crate) fn assert_untouched(&self) {
-        assert!(self.is_untouched(), "something was written");
+        assert!(self.content().iter().all(|&byte| byte == OLD), "something was written");
     }
 
     /// Asserts that nothing is where firmware looks for boot code and partition tables.

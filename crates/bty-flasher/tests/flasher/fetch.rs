@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    process::Output,
     time::{Duration, Instant},
 };
 
@@ -131,12 +132,7 @@ fn an_image_comes_by_https_from_where_its_publisher_sends_on_to() {
     let server = Server::new(served(&image), Vec::new());
     let publisher = Publisher::new(server.address());
     let disk = LoopDisk::sparse(64 << 20);
-    let certificate = publisher.certificate();
-    let output = Program::new(FLASHER)
-        .args(["write", &publisher.url(), disk.node(), "--yes", "--output", "json"])
-        .env("SSL_CERT_FILE", &certificate)
-        .output()
-        .unwrap();
+    let output = write_trusting(&publisher, &publisher.url(), &disk);
     let record = record(&output);
     assert_eq!((&record["id"], &record["proved"]), (&image.id().into(), &true.into()));
     assert!(disk.content() == image.raw, "the disk is not the image");
@@ -144,24 +140,65 @@ fn an_image_comes_by_https_from_where_its_publisher_sends_on_to() {
     let (sent_on, refused) = publisher.counts();
     assert!(refused > 0 && sent_on > 1, "sent on {sent_on} times, refused {refused} times");
     assert!(sent_on < server.requests(), "{sent_on} of {}", server.requests());
+    assert_eq!(publisher.told(), 0, "the other address was told the first one's token");
 
     // A certificate that this machine doesn't take is no reason to ask again and again.
     let asked = Instant::now();
     let other = LoopDisk::new(4 * MIB, 512);
     let (code, complaint) = failure(&write(&publisher.url(), &other));
     assert_eq!(code, Some(7), "{complaint}");
-    assert!(complaint.contains("certificate") && complaint.contains("localhost"), "{complaint}");
-    assert!(!complaint.contains("tries"), "{complaint}");
+    assert!(complaint.contains("localhost: invalid peer certificate"), "{complaint}");
+    assert!(!complaint.contains("tries") && !complaint.contains("secret"), "{complaint}");
     assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
     other.assert_untouched();
 }
 
 #[test]
-fn a_name_that_nobody_knows_is_said() {
+fn a_server_gets_the_password_with_each_request_and_nobody_is_shown_it() {
+    let image = Image::new(9 * MIB);
+    let server = Server::new(served(&image), Vec::new());
+    let publisher = Publisher::new(server.address());
+    let disk = LoopDisk::new(16 * MIB, 512);
+    let receipt = tempfile::NamedTempFile::new().unwrap();
+    let output = Program::new(FLASHER)
+        .args(["write", &publisher.private_url(), disk.node(), "--yes", "--output", "json"])
+        .args(["--receipt", receipt.path().to_str().unwrap()])
+        .env("SSL_CERT_FILE", publisher.certificate())
+        .output()
+        .unwrap();
+    assert_eq!(record(&output)["id"], image.id());
+    assert_eq!(publisher.counts(), (0, 0));
+    let receipt = fs::read_to_string(receipt.path()).unwrap();
+    let shown = publisher.private_url().replace("me:secret@", "");
+    assert!(receipt.contains(&shown) && !receipt.contains("secret"), "{receipt}");
+
+    for url in ["http://me:secret@ADDRESS/x", "ftp://me:secret@ADDRESS/x"] {
+        let missing = Server::new(Vec::new(), vec![Fault::NotFound; 4]);
+        let disk = LoopDisk::new(4 * MIB, 512);
+        let (code, complaint) = failure(&write(&url.replace("ADDRESS", missing.address()), &disk));
+        assert!(matches!(code, Some(2 | 7)) && !complaint.contains("secret"), "{complaint}");
+        disk.assert_untouched();
+    }
+}
+
+#[test]
+fn a_machine_without_certificates_fetches_by_http() {
+    let image = Image::new(2 * MIB);
+    let server = Server::new(served(&image), Vec::new());
     let disk = LoopDisk::new(4 * MIB, 512);
-    let (code, complaint) = failure(&write("http://me:secret@nobody.invalid/x.img.zst", &disk));
-    assert_eq!(code, Some(7), "{complaint}");
-    assert!(complaint.contains("fetching http://nobody.invalid/x.img.zst"), "{complaint}");
-    assert!(!complaint.contains("secret"), "{complaint}");
-    disk.assert_untouched();
+    let output = Program::new(FLASHER)
+        .args(["write", &server.url(), disk.node(), "--yes", "--output", "json"])
+        .env("SSL_CERT_FILE", "/dev/null")
+        .env("SSL_CERT_DIR", "/nowhere")
+        .output()
+        .unwrap();
+    assert_eq!(record(&output)["id"], image.id());
+}
+
+fn write_trusting(publisher: &Publisher, url: &str, disk: &LoopDisk) -> Output {
+    Program::new(FLASHER)
+        .args(["write", url, disk.node(), "--yes", "--output", "json"])
+        .env("SSL_CERT_FILE", publisher.certificate())
+        .output()
+        .unwrap()
 }

@@ -32,6 +32,8 @@ struct State {
     /// Requests for which the other address is still good.
     left: AtomicUsize,
     refused: AtomicUsize,
+    /// Requests that said where they came from.
+    told: AtomicUsize,
 }
 
 impl Publisher {
@@ -57,6 +59,7 @@ impl Publisher {
             sent_on: AtomicUsize::new(0),
             left: AtomicUsize::new(0),
             refused: AtomicUsize::new(0),
+            told: AtomicUsize::new(0),
         });
         let shared = Arc::clone(&state);
         // Ends with the test's process.
@@ -71,7 +74,17 @@ impl Publisher {
 
     /// Where the file is published.
     pub(crate) fn url(&self) -> String {
-        format!("https://localhost:{}/latest/x.img.zst", self.port)
+        format!("https://localhost:{}/latest/x.img.zst?token=secret", self.port)
+    }
+
+    /// Where it is for user `me` with the password `secret`.
+    pub(crate) fn private_url(&self) -> String {
+        format!("https://me:secret@localhost:{}/private/x.img.zst", self.port)
+    }
+
+    /// How many requests said where they came from.
+    pub(crate) fn told(&self) -> usize {
+        self.state.told.load(Ordering::Relaxed)
     }
 
     /// The file with the certificate.
@@ -97,7 +110,16 @@ impl State {
             }
         }
         let mut stream = stream.into_inner();
-        if head.starts_with("GET /latest/") {
+        let head = head.to_ascii_lowercase();
+        self.told.fetch_add(usize::from(head.contains("referer:")), Ordering::Relaxed);
+        let is_private = head.starts_with("get /private/");
+        if is_private && !head.contains("authorization: basic bwu6c2vjcmv0") {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            write!(
+                stream,
+                "HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+            )?;
+        } else if head.starts_with("get /latest/") {
             self.sent_on.fetch_add(1, Ordering::Relaxed);
             self.left.store(GOOD_FOR, Ordering::Relaxed);
             write!(
@@ -105,10 +127,11 @@ impl State {
                 "HTTP/1.1 302 Found\r\nlocation: https://localhost:{}/images/x.img.zst?sig=secret\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
                 self.port
             )?;
-        } else if self
-            .left
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
-            .is_err()
+        } else if !is_private
+            && self
+                .left
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
+                .is_err()
         {
             self.refused.fetch_add(1, Ordering::Relaxed);
             write!(

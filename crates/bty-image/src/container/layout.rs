@@ -44,7 +44,7 @@ pub(crate) fn seekable_frames(tail: &[u8]) -> Option<u32> {
     ours.then(|| u32::from_le_bytes([c0, c1, c2, c3]))
 }
 
-/// The chunk size for a new container of a disk of so many bytes, where that is known.
+/// The chunk size for a new container of a disk that has at least so many bytes, where that is known.
 pub fn chunk_bytes_for(raw_bytes: Option<u64>) -> u32 {
     if raw_bytes.is_some_and(|bytes| bytes >= LARGE_DISK_BYTES) {
         MAX_CHUNK_BYTES
@@ -116,4 +116,16 @@ pub(super) fn seek_table(count: u64, frames: impl Iterator<Item = (u32, u32)>) -
 
 pub(super) fn seek_table_header(frames: u32) -> Option<[u8; 8]> {
     skippable_header(SEEK_TABLE_FRAME_MAGIC, seek_table_bytes(frames.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_disk_has_large_chunks() {
+        assert_eq!(chunk_bytes_for(None), 256 << 10);
+        assert_eq!(chunk_bytes_for(Some((64 << 30) - 512)), 256 << 10);
+        assert_eq!(chunk_bytes_for(Some(64 << 30)), 1 << 20);
+    }
 }

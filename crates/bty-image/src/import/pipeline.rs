@@ -39,7 +39,8 @@ pub(super) fn run(
     cancelled: &AtomicBool,
     mut progress: impl FnMut(Progress),
 ) -> Result<Summary, ImportError> {
-    let chunk_bytes = options.chunk_bytes.unwrap_or_else(|| chunk_bytes_for(source.raw_bytes()));
+    let chunk_bytes =
+        options.chunk_bytes.unwrap_or_else(|| chunk_bytes_for(source.raw_bytes_at_least()));
     check(chunk_bytes)?;
     if source.raw_bytes_at_least().is_some_and(|bytes| bytes > options.max_raw_bytes) {
         return Err(ImportError::TooLarge(options.max_raw_bytes));

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 
 use super::{
     Inspection, Table,
-    filesystem::{Area, FileSystem, fat::Fat, file_system},
-    loaders::{Loader, loaders},
+    filesystem::{Area, FileSystem, file_system},
+    loaders::{EfiProgram, programs_in},
     partition_types,
     sparing::Sparing,
 };
@@ -83,8 +83,8 @@ pub fn contents(disk: &(impl ReadAt + ?Sized), table: &Inspection) -> Contents {
             evidence.extend(of_file_system(within, &area, &called));
         }
         if partition.is_efi_system() {
-            let loaders = efi_programs(&area);
-            found.architectures.extend(loaders.iter().filter_map(Loader::architecture));
+            let loaders = programs_in(&area).unwrap_or_default();
+            found.architectures.extend(loaders.iter().filter_map(EfiProgram::architecture));
             // One of each vendor's is enough.
             let mut vendors = BTreeSet::new();
             let first = loaders.iter().filter(|loader| vendors.insert(&loader.vendor));
@@ -98,12 +98,7 @@ pub fn contents(disk: &(impl ReadAt + ?Sized), table: &Inspection) -> Contents {
     found
 }
 
-fn efi_programs<D: ReadAt + ?Sized>(area: &Area<'_, D>) -> Vec<Loader> {
-    let head = area.bytes(0, BOOT_CODE_BYTES).unwrap_or_default();
-    Fat::parse(&head).map(|fat| loaders(&fat, area)).unwrap_or_default()
-}
-
-fn of_loader(loader: &Loader) -> Option<Evidence> {
+fn of_loader(loader: &EfiProgram) -> Option<Evidence> {
     let os = loader.os()?;
     let says = format!("its EFI system partition has {}", loader.path);
     Some(Evidence { os, rank: Rank::Loader, says })

@@ -13,6 +13,7 @@ pub(crate) mod sparing;
 
 pub use contents::{Contents, contents};
 pub use filesystem::FileSystem;
+pub use loaders::{EfiProgram, efi_programs};
 
 /// How many of a disk's first bytes are looked at: a GPT with 4096-byte sectors and its usual 128 entries ends well before.
 pub const HEAD_BYTES: usize = 64 * 1024;

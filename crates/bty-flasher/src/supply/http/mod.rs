@@ -11,6 +11,7 @@ use reqwest::Client;
 use tokio::runtime::Runtime;
 
 use super::{Container, Frames, SupplyError};
+pub(super) use place::named;
 use place::{Place, TRIES, Trouble, Version, pause};
 
 /// Requests at a time: while one waits for the server, others are on their way, are unpacked or written.

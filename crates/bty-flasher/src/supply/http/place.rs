@@ -36,16 +36,25 @@ pub(super) enum Trouble {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Version {
     total_bytes: u64,
-    /// Its strong entity tag, where the server gives one.
+    /// Its strong entity tag, where the server gives one. Not that of a server that we were sent to: another one may have another.
     etag: Option<String>,
 }
 
 /// Where the container is.
-#[derive(Debug)]
 pub(super) struct Place {
+    /// Without user and password, which reqwest takes out of what it says that it asked for.
     url: Url,
+    /// With them; they are for this server alone.
+    with_login: Url,
     /// Where its server has sent us: the next request goes there at once. Such an address may be good for some minutes only.
     found: Mutex<Option<Url>>,
+}
+
+// Neither who asks nor what a URL has in it is for a log.
+impl std::fmt::Debug for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Place").field(&bty_fetch::without_secrets(&self.url)).finish()
+    }
 }
 
 /// A part of a file, as a server sends it.
@@ -59,12 +68,12 @@ struct Part {
 
 impl Place {
     pub(super) fn parse(text: &str) -> Result<Self, SupplyError> {
-        match bty_fetch::url(text) {
-            Ok(url) => Ok(Self { url, found: Mutex::default() }),
-            Err(problem) => {
-                Err(SupplyError::Http { url: text.to_owned(), problem: problem.to_string() })
-            }
-        }
+        let with_login = bty_fetch::url(text).map_err(|problem| SupplyError::Http {
+            url: named(text),
+            problem: problem.to_string(),
+        })?;
+        let url = with_login_of(with_login.clone(), "", None);
+        Ok(Self { url, with_login, found: Mutex::default() })
     }
 
     pub(super) fn failed(&self, problem: String) -> SupplyError {
@@ -176,7 +185,7 @@ impl Place {
                 part.bytes
             )));
         }
-        let mut content = Vec::new();
+        let mut content = Vec::with_capacity(usize::try_from(part.bytes).unwrap_or_default());
         while let Some(bytes) = next_bytes(&mut part.response).await? {
             content.extend_from_slice(&bytes);
             if u64::try_from(content.len()).unwrap_or(u64::MAX) > part.bytes {
@@ -196,10 +205,27 @@ impl Place {
         range: &str,
         version: Option<&Version>,
     ) -> Result<Part, Trouble> {
-        let replaced = "the image was replaced while it was fetched; begin again";
         let found = self.found();
         let url = found.as_ref().unwrap_or(&self.url);
-        let mut request = client.get(url.clone()).header(header::RANGE, range);
+        let asked = self.ask(client, url, range, version).await;
+        if found.is_some() && matches!(asked, Err(Trouble::Passing(_))) {
+            self.forget(url);
+        }
+        asked
+    }
+
+    async fn ask(
+        &self,
+        client: &Client,
+        url: &Url,
+        range: &str,
+        version: Option<&Version>,
+    ) -> Result<Part, Trouble> {
+        let replaced = "the image was replaced while it was fetched; begin again";
+        let is_own = url.origin() == self.url.origin();
+        let (user, password) = (self.with_login.username(), self.with_login.password());
+        let to = if is_own { with_login_of(url.clone(), user, password) } else { url.clone() };
+        let mut request = client.get(to).header(header::RANGE, range);
         let etag = version.and_then(|version| version.etag.as_deref());
         if let Some(etag) = etag {
             request = request.header(header::IF_RANGE, etag);
@@ -208,26 +234,26 @@ impl Place {
             .await
             .map_err(|_| Trouble::Passing("the server does not answer the request".into()))?
             .map_err(trouble)?;
+        let was_sent_on = *response.url() != self.url;
         match response.status() {
             StatusCode::PARTIAL_CONTENT => {}
             StatusCode::OK if etag.is_some() => return Err(Trouble::Fatal(replaced.into())),
             StatusCode::OK => {
                 return Err(Trouble::Fatal("the server does not serve ranges".into()));
             }
-            status if status.is_server_error() => {
+            status if bty_fetch::is_passing(status) => {
                 return Err(Trouble::Passing(format!("the server says {status}")));
             }
             // It was good before, so the address is what is not good any more.
-            status if version.is_some() && *response.url() != self.url => {
-                self.set_found(None);
+            status if version.is_some() && was_sent_on => {
                 return Err(Trouble::Passing(format!("where it was sent to it says {status}")));
             }
             status => return Err(Trouble::Fatal(format!("the server says {status}"))),
         }
         if response.url() != url {
-            self.set_found(Some(response.url().clone()));
+            self.find(response.url().clone());
         }
-        let part = Part::of(response)?;
+        let part = Part::of(response, !was_sent_on)?;
         if version.is_some_and(|version| *version != part.version) {
             return Err(Trouble::Fatal(replaced.into()));
         }
@@ -238,16 +264,37 @@ impl Place {
         self.found.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn set_found(&self, url: Option<Url>) {
-        *self.found.lock().unwrap_or_else(PoisonError::into_inner) = url;
+    fn find(&self, url: Url) {
+        *self.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(url);
+    }
+
+    /// What is no good any more, unless another lane has found another one meanwhile.
+    fn forget(&self, url: &Url) {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner).take_if(|found| found == url);
     }
 }
 
+/// A URL with this user and password.
+fn with_login_of(mut url: Url, user: &str, password: Option<&str>) -> Url {
+    // These fail only for URLs without a host.
+    let _ = url.set_username(user);
+    let _ = url.set_password(password);
+    url
+}
+
+/// A URL as it may be shown; one that is none isn't shown at all.
+pub(in crate::supply) fn named(text: &str) -> String {
+    bty_fetch::url(text)
+        .map_or_else(|_| "the URL".to_owned(), |url| bty_fetch::without_secrets(&url))
+}
+
 impl Part {
-    fn of(response: Response) -> Result<Self, Trouble> {
+    fn of(response: Response, keeps_tag: bool) -> Result<Self, Trouble> {
         let text = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
         // A weak tag never fits If-Range (RFC 9110, section 13.1.5).
-        let etag = text(header::ETAG).filter(|etag| !etag.starts_with("W/")).map(str::to_owned);
+        let etag = text(header::ETAG)
+            .filter(|etag| keeps_tag && !etag.starts_with("W/"))
+            .map(str::to_owned);
         let range = text(header::CONTENT_RANGE).and_then(parse_content_range);
         let (first, last, total_bytes) = range
             .ok_or_else(|| Trouble::Fatal("the server does not say which bytes it sends".into()))?;
@@ -276,12 +323,14 @@ fn trouble(problem: reqwest::Error) -> Trouble {
     if is_lasting { Trouble::Fatal(problem) } else { Trouble::Passing(problem) }
 }
 
-/// What is at the bottom of it; the rest would name the URL, and say no more.
+/// Whom it happened with, and what is at the bottom of it.
 fn shown(problem: reqwest::Error) -> String {
+    let host = problem.url().and_then(Url::host_str).map(|host| format!("{host}: "));
     let problem = problem.without_url();
     let mut reason = problem.source();
     while let Some(deeper) = reason.and_then(std::error::Error::source) {
         reason = Some(deeper);
     }
-    reason.map_or_else(|| problem.to_string(), ToString::to_string)
+    let reason = reason.map_or_else(|| problem.to_string(), ToString::to_string);
+    format!("{}{reason}", host.unwrap_or_default())
 }

@@ -244,7 +244,9 @@ fn entries(bytes: &[u8]) -> Vec<Entry> {
                 let spelled = utf16(&long.concat());
                 long.clear();
                 let name = if spelled.is_empty() { short_name(entry) } else { spelled };
-                if attributes & VOLUME == 0 && !name.starts_with('.') {
+                // A separator in a name would lead elsewhere.
+                let is_name = !name.starts_with('.') && !name.contains(['\\', '/']);
+                if attributes & VOLUME == 0 && is_name {
                     let high = u16_le(entry, 20).unwrap_or_default();
                     let low = u16_le(entry, 26).unwrap_or_default();
                     let cluster = u32::from(high) << 16 | u32::from(low);

@@ -367,9 +367,7 @@ impl Trouble {
 fn is_passing(problem: &ImportProblem) -> bool {
     match problem {
         ImportProblem::Fetch { source, .. } => !bty_fetch::is_lasting(source),
-        ImportProblem::Answer { status, .. } => {
-            status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429)
-        }
+        ImportProblem::Answer { status, .. } => bty_fetch::is_passing(*status),
         ImportProblem::Short { .. } => true,
         _ => false,
     }
