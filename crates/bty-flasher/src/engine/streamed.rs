@@ -46,6 +46,8 @@ impl Came {
 /// What the workers share.
 struct Shop<'a> {
     work: &'a Work<'a>,
+    /// A chunk of zeros.
+    zeros: Vec<u8>,
     choice: Mutex<Choice>,
     values: Mutex<Vec<Option<[u8; 32]>>>,
     held: Mutex<Vec<Held>>,
@@ -59,6 +61,7 @@ pub(super) fn write_all(stream: &mut dyn Stream, work: &Work<'_>) -> Result<Came
     let reads_back = work.options.read_back != ReadBack::Nothing;
     let shop = Shop {
         work,
+        zeros: vec![0; usize::try_from(chunk_bytes).unwrap_or_default()],
         // Nothing can be looked at beforehand: half is a guess that the first spans correct.
         choice: Mutex::new(Choice::new(work.options.compare, reads_back, 0.5)),
         values: Mutex::default(),
@@ -130,7 +133,8 @@ impl Shop<'_> {
                     self.set(number, &[chunk_value(&raw, raw_offset, is_whole_disk)]);
                     self.data(number, raw_offset, &raw, &mut buffer, waits)?
                 }
-                Payload::Hole(values) => {
+                Payload::Hole => {
+                    let values = self.values_of_zeros(raw_offset, raw_bytes, is_whole_disk);
                     self.set(number, &values);
                     let chunks = values.len() as u64;
                     let span = Span { first: number, chunks, raw_offset, raw_bytes };
@@ -140,6 +144,24 @@ impl Shop<'_> {
             };
             queue.put(buffer, parts.into_iter().collect());
         }
+    }
+
+    /// The value of each chunk of so many zeros; it depends on where on the disk they are.
+    fn values_of_zeros(
+        &self,
+        raw_offset: u64,
+        raw_bytes: u64,
+        is_whole_disk: bool,
+    ) -> Vec<[u8; 32]> {
+        let end = raw_offset + raw_bytes;
+        let offsets = (raw_offset..end).step_by(self.zeros.len().max(1));
+        offsets
+            .map(|offset| {
+                let left = usize::try_from(end - offset).unwrap_or(usize::MAX);
+                let zeros = self.zeros.get(..left).unwrap_or(&self.zeros);
+                chunk_value(zeros, offset, is_whole_disk)
+            })
+            .collect()
     }
 
     fn set(&self, first: u64, new: &[[u8; 32]]) {

@@ -160,7 +160,7 @@ fn streamed(stream: &mut dyn Stream, work: &Work<'_>, found: &Found) -> Result<u
                     false
                 }
                 (Payload::Raw(raw), Some(has)) => raw == has,
-                (Payload::Hole(_), Some(has)) => has.len() as u64 == bytes && is_zero(has),
+                (Payload::Hole, Some(has)) => has.len() as u64 == bytes && is_zero(has),
             };
             if !is_same {
                 lock(&found.ranges).push((offset, bytes));

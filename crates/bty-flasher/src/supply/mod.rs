@@ -102,8 +102,8 @@ pub struct Piece {
 pub enum Payload {
     /// One chunk as it is.
     Raw(Vec<u8>),
-    /// One or more chunks of zeros, and the value of each.
-    Hole(Vec<[u8; 32]>),
+    /// One or more chunks of zeros.
+    Hole,
 }
 
 impl Image {

@@ -3,7 +3,7 @@
 use std::{io::Read, path::Path};
 
 use bty_image::{
-    container::{chunk_bytes_for, chunk_value},
+    container::chunk_bytes_for,
     is_zero,
     source::{self, Source},
 };
@@ -100,14 +100,11 @@ impl Stream for RawStream {
             let payload = Payload::Raw(bytes);
             return Ok(Some(Piece { number, raw_offset, raw_bytes, is_whole_disk, payload }));
         }
-        let mut values = vec![chunk_value(&bytes, raw_offset, is_whole_disk)];
         while raw_bytes < MAX_HOLE_BYTES && self.ahead.as_deref().is_some_and(is_zero) {
-            let offset = self.offset;
             let Some(bytes) = self.take()? else { break };
             raw_bytes += size(&bytes);
-            values.push(chunk_value(&bytes, offset, false));
         }
-        let payload = Payload::Hole(values);
+        let payload = Payload::Hole;
         Ok(Some(Piece { number, raw_offset, raw_bytes, is_whole_disk, payload }))
     }
 
