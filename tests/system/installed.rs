@@ -84,6 +84,8 @@ impl Installed {
         Program::new(xtask)
             .args(["install", "--programs"])
             .arg(daemon::binaries()?)
+            .arg("--live")
+            .arg(bty_tests::live()?)
             .arg("--root")
             .arg(self.root())
             .run()

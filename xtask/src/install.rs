@@ -28,6 +28,9 @@ pub(crate) struct InstallArgs {
     /// Take the programs from here, instead of building a release.
     #[arg(long, value_name = "DIR")]
     programs: Option<PathBuf>,
+    /// Take the live systems from here, where `cargo xtask live` puts them.
+    #[arg(long, value_name = "DIR", default_value = "target/live")]
+    live: PathBuf,
 }
 
 /// Lays out programs, units, configuration, documents, and the live system where it has been built.
@@ -69,7 +72,7 @@ pub(crate) fn run(args: &InstallArgs) -> Result<()> {
         let relative = file.strip_prefix(&source).context("a file below its own folder")?;
         copy(&file, &root.join("usr/share/doc/bty").join(relative), 0o644)?;
     }
-    install_live(&source.join("target/live"), &root.join("usr/lib/bty/live"))?;
+    install_live(&source.join(&args.live), &root.join("usr/lib/bty/live"))?;
     println!("installed below {}", root.display());
     Ok(())
 }
