@@ -43,7 +43,7 @@ impl Profile {
         }
     }
 
-    /// Where live systems with such an agent lie. Only a release's is installed.
+    /// Where live systems with such an agent lie. A release's is what is installed where nothing else is said.
     const fn live(self) -> &'static str {
         match self {
             Self::Lab => "target/lab/live",

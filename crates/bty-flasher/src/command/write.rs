@@ -15,7 +15,9 @@ use super::{
 };
 use crate::{
     engine::{Compare, Event, FlashError, Holes, Options, ReadBack, Step, flash},
-    firmware, fixup, supply, target,
+    firmware, fixup,
+    supply::{self, SupplyError},
+    target,
 };
 
 pub(super) fn run(arguments: &WriteArguments) -> Result<(), Failure> {
@@ -81,10 +83,13 @@ const fn advice(problem: &FlashError) -> Option<&'static str> {
         | FlashError::Read { .. }
         | FlashError::Flush(_)
         | FlashError::Mismatch { .. } => Some(
-            "If anything was written, it does not boot now. `bty-flasher health` and the kernel's log tell more of the disk; the same command again goes on from \
+            "If anything was written, the disk does not boot now. `bty-flasher health` and the kernel's log tell more of the disk; the same command again goes on from \
              here, on another cable, port or disk if need be.",
         ),
-        FlashError::Chunk(_) | FlashError::NoHole(_) | FlashError::WrongId { .. } => Some(
+        FlashError::Chunk(_)
+        | FlashError::NoHole(_)
+        | FlashError::WrongId { .. }
+        | FlashError::Supply(SupplyError::Chunk(_)) => Some(
             "If anything was written, the disk does not boot now. Get the image anew, and write it with the same command.",
         ),
         FlashError::Incomplete | FlashError::Supply(_) => Some(
